@@ -1,0 +1,243 @@
+"""The paper of a model: entry -> Markdown with Hub front matter, a pure function of one JSON.
+
+`model_cards/<name>.md` and the bundle's README.md are rendered here and never edited by hand; `check` finds what is missing, stale
+or left over. Every value from the entry is escaped: it can add text, never a key, a heading, a row or a code block.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from histozoo import doors, durable
+from histozoo.errors import IntegrityError
+from histozoo.licence import RESEARCH_ONLY
+from histozoo.registry import Entry, read_entry
+
+MAX_BYTES = 1 << 20
+SECTIONS = (
+    "Intended use", "Limits", "Open it", "Preprocessing", "Corpus", "Results", "Check it on your machine", "Continue training", "Licence",
+    "Citation",
+)  # fmt: skip
+_SPECIAL = re.compile(r"([\\`*\[\]<>|$])|^([-+_#])(?=[-\s_#]|$)|(?<=^\d)([.)])(?=\s|$)")
+_LEFT_OUT = (
+    "Rows on tasks left out of training show the recipe, not these very weights: they were measured on the same experiment trained "
+    "without every task of that lineage."
+)
+_SUBJECTS = {
+    "trained": "this model",
+    "random": "same architecture, random weights",
+    "difference": "difference, this model minus random",
+}
+
+
+def render(entry: Entry) -> str:
+    """Returns the card of `entry` as Markdown; the same entry always gives the same text."""
+    h = entry.raw["histozoo"]
+    parts = [
+        _front_matter(entry.raw),
+        f"# {h['name']}\n",
+        f"{_text(entry.raw['pretrained_cfg'].get('description') or h['name'])}\n",
+        _section("Intended use", _text(h["intended_use"])),
+        _section("Limits", _text(h["limits"])),
+        _section("Open it", doors.opening(h)),
+        _section("Preprocessing", _preprocessing(h["contract"])),
+        _section("Corpus", _corpus(h)),
+        _section("Results", _results(h["results"])),
+        _section("Check it on your machine", doors.verifying(h)),
+        _section("Continue training", doors.training(h)),
+        _section("Licence", f"{_text(h['licence']['id'])}: {_text(h['licence']['reason'])}."),
+        _section("Citation", _citations(h["corpus"])),
+    ]
+    return "\n".join(parts)
+
+
+def problems(text: str, entry: Entry) -> list[str]:
+    """Returns what makes a card unfit to publish: broken or injected front matter, missing sections, too long."""
+    found = [f"no section {title!r}" for title in SECTIONS if f"\n## {title}\n" not in text]
+    if len(text.encode()) > MAX_BYTES:
+        found.append(f"longer than {MAX_BYTES:,} bytes")
+    try:
+        written = yaml.safe_load(text.split("\n---\n", 1)[0].removeprefix("---\n"))
+    except yaml.YAMLError as error:
+        return [*found, f"front matter is not YAML: {error}"]
+    return found + ([] if written == _metadata(entry.raw) else ["front matter reads back differently"])
+
+
+def check(zoo: str | Path, cards: str | Path) -> list[str]:
+    """Returns one sentence per card that is missing, stale (not what its entry renders to) or an orphan (no entry)."""
+    entries, cards = _entries(Path(zoo)), Path(cards)
+    found = []
+    for name, entry in entries.items():
+        path = cards / f"{name}.md"
+        if not path.is_file():
+            found.append(f"{path.name} is missing: run `histozoo card --write`")
+        elif path.read_bytes() != render(entry).encode():
+            found.append(f"{path.name} is stale: run `histozoo card --write`")
+    return found + [
+        f"{p.name} is an orphan, no entry has this name: delete it" for p in _orphans(cards, entries)
+    ]
+
+
+def write(zoo: str | Path, cards: str | Path) -> list[Path]:
+    """Renders every card that is missing or stale and returns their paths; orphans are left for a person to delete."""
+    written = []
+    for name, entry in _entries(Path(zoo)).items():
+        path, data = Path(cards) / f"{name}.md", render(entry).encode()
+        if not path.is_file() or path.read_bytes() != data:
+            durable.write_bytes(path, data)
+            written.append(path)
+    return written
+
+
+def require_fresh(zoo: str | Path, cards: str | Path) -> None:
+    """Does nothing where every card is what its entry renders to.
+
+    Raises:
+        IntegrityError: `HZ-U21`, some cards are missing, stale or orphans; lists them.
+    """
+    if found := check(zoo, cards):
+        raise IntegrityError(
+            "HZ-U21",
+            f"{len(found)} model cards do not match the zoo",
+            where=cards,
+            got="; ".join(found),
+            kept="nothing was changed",
+            next_step="run `histozoo card --write` and delete orphans",
+        )
+
+
+def _entries(zoo: Path) -> dict[str, Entry]:
+    return {path.stem: read_entry(path) for path in sorted(zoo.glob("*.json"))}
+
+
+def _orphans(cards: Path, entries: Mapping[str, Entry]) -> list[Path]:
+    return [p for p in sorted(cards.glob("*.md")) if p.stem not in entries and p.stem.lower() != "readme"]
+
+
+# -- front matter --
+
+
+def _front_matter(raw: Mapping[str, Any]) -> str:
+    return f"---\n{yaml.safe_dump(_metadata(raw), sort_keys=False, allow_unicode=True, width=4096)}---\n"
+
+
+def _metadata(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the Hub's metadata: licence, library, task, tags, datasets, results as a model index."""
+    h = raw["histozoo"]
+    meta: dict[str, Any] = {"license": _line(h["licence"]["id"])}
+    if meta["license"] == "other":
+        # The Hub asks for a name and a file of the repository that states the terms: the card's own section on the licence.
+        meta |= {"license_name": RESEARCH_ONLY, "license_link": "README.md"}
+    meta |= {"library_name": "timm", "pipeline_tag": "image-feature-extraction"}
+    organs = sorted({_slug(item["organ"]) for item in h["corpus"]})
+    tags = ["timm", "histozoo", "histopathology", "pathology", h["recipe"], *organs]
+    meta |= {
+        "tags": list(dict.fromkeys(tags)),
+        "datasets": sorted({_slug(item["task"]) for item in h["corpus"]}),
+    }
+    measured = [r for r in h["results"] if r["subject"] == "trained" and not r["left_out"]]
+    if measured:
+        meta["model-index"] = [{"name": h["name"], "results": [_index_result(r) for r in measured]}]
+    return meta
+
+
+def _index_result(r: Mapping[str, Any]) -> dict[str, Any]:
+    metric = _line(r["metric"])
+    return {
+        "task": {"type": "image-classification", "name": f"{_line(r['protocol'])} on frozen features"},
+        "dataset": {"type": _slug(r["task"]), "name": _line(r["task"])},
+        "metrics": [{"type": metric, "name": metric, "value": r["value"], "verified": False}],
+    }
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-.") or "unnamed"
+
+
+# -- sections --
+
+
+def _section(title: str, body: str) -> str:
+    return f"## {title}\n\n{body.strip()}\n"
+
+
+def _text(value: object) -> str:
+    """Returns `value` as one line of Markdown text: no markup, no markup of the next line, no control characters."""
+    return _SPECIAL.sub(r"\\\g<0>", _line(value))
+
+
+def _line(value: object) -> str:
+    """Returns `value` as one line without control characters; line separators of every script become spaces."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    names = list(head)
+    lines = [
+        names,
+        ["---"] * len(names),
+        *(["-" if cell in (None, "") else _text(cell) for cell in row] for row in rows),
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _preprocessing(c: Mapping[str, Any]) -> str:
+    mpp = ", ".join(f"{v} µm/px" for v in c["mpp"]) if c["mpp"] else f"not fixed: {c['mpp_reason']}"
+    rows = [
+        ("tile", f"{c['tile_px']} x {c['tile_px']} px, {c['colour_order']}"),
+        ("pixel size", mpp),
+        ("resize", f"{c['resize']}, {c['kernel']}, {'antialiased' if c['antialias'] else 'not antialiased'}"),
+        ("crop", c["crop"]),
+        ("values", f"{c['value_range'][0]} to {c['value_range'][1]}, then (x - mean) / std"),
+        ("mean", ", ".join(map(str, c["mean"]))),
+        ("std", ", ".join(map(str, c["std"]))),
+        ("features", f"{c['feature_dim']}, pooling {c['pooling']}, prefix tokens {c['prefix_tokens']}"),
+    ]
+    return _table(("step", "value"), rows)
+
+
+def _corpus(h: Mapping[str, Any]) -> str:
+    keys = ("task", "organ", "stain", "n", "n_groups", "licence", "lineage", "source")
+    table = _table(
+        ("task", "organ", "stain", "tiles", "groups", "licence", "lineage", "source"),
+        ([i[k] for k in keys] for i in h["corpus"]),
+    )
+    parents = "; ".join(f"{_text(p['name'])}" for p in h["parents"]) or "random weights"
+    notes = f"\n\n{_text(h['notes'])}" if h["notes"] else ""
+    return f"{table}\n\nRecipe: {_text(h['recipe'])}. Started from: {parents}.{notes}"
+
+
+def _results(results: list[Mapping[str, Any]]) -> str:
+    head = "task, task was, protocol, metric, of, value, 95 % interval, tiles, groups, seed".split(", ")
+    if not results:
+        return "Nothing has been measured yet."
+    table = _table(head, map(_result_row, results))
+    return f"{table}\n\n{_LEFT_OUT}" if any(r["left_out"] for r in results) else table
+
+
+def _result_row(r: Mapping[str, Any]) -> tuple[object, ...]:
+    interval = "{:.3f} to {:.3f}".format(*r["interval"]) if r["interval"] else None
+    was = "left out of training" if r["left_out"] else "trained on"
+    subject, value = _SUBJECTS[r["subject"]], f"{r['value']:.3f}"
+    return (
+        r["task"],
+        was,
+        r["protocol"],
+        r["metric"],
+        subject,
+        value,
+        interval,
+        r["n"],
+        r["n_groups"],
+        r["seed"],
+    )
+
+
+def _citations(corpus: Iterable[Mapping[str, Any]]) -> str:
+    lines = dict.fromkeys(f"- {_text(item['task'])}: {_text(item['citation'])}" for item in corpus)
+    return "The data this model learned from:\n\n" + "\n".join(lines)

@@ -1,0 +1,112 @@
+"""Checkpoints that count only when they are whole: staged beside the target, synced, renamed, marker included.
+
+A checkpoint folder carries `MANIFEST.json` with size and sha256 of every file. The newest valid one wins; a damaged one is named and
+never used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from histozoo import durable
+from histozoo.errors import IntegrityError
+
+MANIFEST = "MANIFEST.json"
+_log = logging.getLogger(__name__)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Returns the optimizer step that a `checkpoint-<step>` folder was written after."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def save(run: Path, step: int, fill: Callable[[Path], None], *, keep: int = 2) -> Path:
+    """Calls `fill(folder)` on a staging folder and renames it to `run/checkpoint-<step>`; then drops all but the newest `keep`.
+
+    Raises:
+        ResourceError: `HZ-F42`, the disk is full or cannot be written; earlier checkpoints are untouched.
+    """
+    target = run / f"checkpoint-{step}"
+    if target.exists():
+        # Left by an earlier life of this run that went further than the checkpoint it was resumed from.
+        shutil.rmtree(target)
+    with durable.staged_folder(target) as folder:
+        fill(folder)
+        durable.write_json(folder / MANIFEST, manifest(folder))
+    for old in _all(run)[keep:]:
+        shutil.rmtree(old)
+    return target
+
+
+def manifest(folder: Path) -> dict[str, dict[str, object]]:
+    """Returns file name -> size in bytes and sha256 for every file below `folder` but the manifest itself."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    return {
+        p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size, "sha256": _sha256(p)} for p in files
+    }
+
+
+def damage(checkpoint: Path) -> str:
+    """Returns what is wrong with a checkpoint folder, or an empty string."""
+    try:
+        written = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return f"{MANIFEST}: {error}"
+    found = manifest(checkpoint)
+    wrong = sorted(name for name in {*written, *found} if written.get(name) != found.get(name))
+    return f"changed or missing: {', '.join(wrong)}" if wrong else ""
+
+
+def newest_valid(run: Path) -> Path | None:
+    """Returns the newest whole checkpoint of a run, warning about each damaged one that was passed over."""
+    passed: list[Path] = []
+    for checkpoint in _all(run):
+        reason = damage(checkpoint)
+        if not reason:
+            if passed:
+                lost = step_of(passed[0]) - step_of(checkpoint)
+                _log.warning(
+                    "resuming from %s: %d steps are lost and will be repeated", checkpoint.name, lost
+                )
+            return checkpoint
+        _log.warning("HZ-F43 %s is damaged and not used (%s)", checkpoint.name, reason)
+        passed.append(checkpoint)
+    return None
+
+
+def explicit(run: Path, step: int) -> Path:
+    """Returns `run/checkpoint-<step>`, never another one.
+
+    Raises:
+        IntegrityError: `HZ-F43`, it is missing or damaged.
+    """
+    checkpoint = run / f"checkpoint-{step}"
+    reason = damage(checkpoint) if checkpoint.is_dir() else "there is no such folder"
+    if reason:
+        raise IntegrityError(
+            "HZ-F43",
+            f"checkpoint {step} cannot be used",
+            where=checkpoint,
+            got=reason,
+            kept="the run folder is untouched",
+            next_step=f"name another step: {', '.join(str(step_of(c)) for c in _all(run)) or 'there is none'}",
+        )
+    return checkpoint
+
+
+def _all(run: Path) -> list[Path]:
+    """Newest first."""
+    found = [
+        p for p in run.glob("checkpoint-*") if p.is_dir() and p.name.removeprefix("checkpoint-").isdigit()
+    ]
+    return sorted(found, key=step_of, reverse=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

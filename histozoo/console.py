@@ -1,0 +1,68 @@
+"""How the command line speaks: results on stdout, everything else on stderr, each error as one short text with its exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typer.core import TyperGroup
+
+from histozoo.errors import HistozooError, Interrupted
+
+if TYPE_CHECKING:
+    from typer import Context
+
+# A terminal knows its width; what goes to a file or another program is not to be cut at 80 columns.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 160)
+
+
+class Verbs(TyperGroup):
+    """A group of verbs that turns every error raised on purpose into its text and its exit code."""
+
+    def invoke(self, ctx: Context) -> Any:
+        """Runs the verb; after `--debug` an error shows its stack trace first.
+
+        Raises:
+            Exit: With the exit code of the error.
+        """
+        warnings.showwarning = _show_warning
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            error: HistozooError = Interrupted(
+                "HZ-U60", "interrupted", next_step="the same command may be started again"
+            )
+        except HistozooError as raised:
+            error = raised
+        if ctx.params.get("debug"):
+            err.print("".join(traceback.format_exception(error)), markup=False, soft_wrap=True)
+        err.print(
+            error.text(),
+            style="yellow" if isinstance(error, Interrupted) else "red",
+            markup=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(error.exit_code)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+    """Shows what is meant for users, our own warnings, in one line; others belong to developers and are left to `python -W`."""
+    if str(message).startswith("HZ-"):
+        err.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Gives a function of (handled, all) that moves a bar; shows nothing where stderr is no terminal."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        job = bar.add_task(what, total=None)
+        yield lambda handled, total: bar.update(job, completed=handled, total=total)

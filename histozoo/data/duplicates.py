@@ -1,0 +1,193 @@
+"""Tiles that show the same picture: equal, re-encoded, flipped or turned by 90 degrees.
+
+Candidates are pairs whose 64-bit difference hashes (Krawetz, "Kind of like that", 2013: the sign of neighbouring differences on a
+9 x 8 grey thumbnail) differ in few bits under one of the eight symmetries of a square. A candidate counts only when its pixels agree too:
+bland tiles such as single red cells have alike hashes, but not the same grain.
+
+Shapes: N tiles, P pairs, H W C pixels of a tile, h w of a thumbnail.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histozoo.errors import UsageError
+
+MAX_HASH_BITS = 10
+"""Most differing bits of 64 for a pair to be looked at more closely."""
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How alike two thumbnails must be.
+
+    Args:
+        correlation: Least correlation of the grain, which is the grey thumbnail minus its blur.
+        difference: Largest root mean square difference in RGB, in grey levels of 255.
+    """
+
+    correlation: float
+    difference: float
+
+
+# Seen on fourteen public sets (12,000 tiles): another encoding, size or quarter turn of a file stays within SAME at a JPEG quality of 85.
+# Cells photographed twice correlate by 0.65 to 0.97; of pictures of different things none was above 0.65 with a difference below 20.
+SAME = Likeness(correlation=0.95, difference=8.0)
+NEAR = Likeness(correlation=0.65, difference=20.0)
+
+_THUMBNAIL_PX = 32
+_log = logging.getLogger(__name__)
+_BLOCK = 512
+
+
+def find_duplicates(tiles_NHWC: NDArray[np.uint8], *, least: Likeness = NEAR) -> NDArray[np.int64]:
+    """Returns the pairs of rows that show the same picture.
+
+    Args:
+        tiles_NHWC: uint8 RGB `[N, px, px, 3]`.
+        least: How alike the tiles of a pair are at least.
+
+    Returns:
+        int64 `[P, 2]`, the smaller row first, sorted; empty `[0, 2]` without duplicates.
+    """
+    thumbs_NhwC = _thumbnails(tiles_NHWC, _THUMBNAIL_PX)
+    found = [np.empty((0, 2), dtype=np.int64)]
+    hashes_N = _hashes(thumbs_NhwC)
+    for turn in range(8):
+        turned_NhwC = _turn(thumbs_NhwC, turn)
+        for pairs in _alike(hashes_N, _hashes(turned_NhwC)):
+            found.append(pairs[_same_pixels(thumbs_NhwC, turned_NhwC, pairs, least)])
+    return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
+
+
+def merge_duplicates(
+    groups: Sequence[str], tiles_NHWC: NDArray[np.uint8], *, pairs: NDArray[np.int64] | None = None
+) -> list[str]:
+    """Returns the groups with those joined that share a duplicate; the joined one has the name that sorts first.
+
+    Args:
+        groups: Name of each row's group.
+        tiles_NHWC: uint8 RGB `[N, px, px, 3]`.
+        pairs: What `find_duplicates(tiles_NHWC)` gave, where it is known.
+    """
+    parent = {g: g for g in groups}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            parent[name] = name = parent[parent[name]]
+        return name
+
+    for a, b in (find_duplicates(tiles_NHWC) if pairs is None else pairs).tolist():
+        first, second = sorted((root(groups[a]), root(groups[b])))
+        parent[second] = first
+    return [root(g) for g in groups]
+
+
+def refuse_conflicts(
+    tiles_NHWC: NDArray[np.uint8], labels_N: NDArray[np.int64], pairs: NDArray[np.int64]
+) -> None:
+    """Refuses one picture that carries two labels: one of them is wrong, and no rule says which.
+
+    Pairs that are merely near may be two cells side by side or two photographs; they are logged, and stay in one group.
+
+    Raises:
+        UsageError: `HZ-E38`, with the number of such pairs and the first five.
+    """
+    conflicts = pairs[labels_N[pairs[:, 0]] != labels_N[pairs[:, 1]]]
+    rows = np.unique(conflicts)
+    same = rows[find_duplicates(tiles_NHWC[rows], least=SAME)] if len(rows) else conflicts
+    same = same[labels_N[same[:, 0]] != labels_N[same[:, 1]]]
+    if len(same):
+        raise UsageError(
+            "HZ-E38",
+            "the same tile carries two labels",
+            expected="one label for one picture",
+            got=f"{len(same):,} pairs of rows: {_named(same, labels_N)}",
+            next_step="correct the table, or take both tiles out of it",
+        )
+    if len(conflicts):
+        _log.warning(
+            "%d pairs of nearly equal tiles carry two labels: %s", len(conflicts), _named(conflicts, labels_N)
+        )
+
+
+def _named(pairs: NDArray[np.int64], labels_N: NDArray[np.int64]) -> str:
+    return ", ".join(f"{a} (class {labels_N[a]}) = {b} (class {labels_N[b]})" for a, b in pairs[:5].tolist())
+
+
+def _thumbnails(tiles_NHWC: NDArray[np.uint8], px: int) -> NDArray[np.float32]:
+    """Returns area means `[N, px, px, 3]`, in grey levels."""
+    found = np.empty((len(tiles_NHWC), px, px, 3), dtype=np.float32)
+    rows_hH, columns_wW = _area(tiles_NHWC.shape[1], px), _area(tiles_NHWC.shape[2], px)
+    for start in range(0, len(tiles_NHWC), _BLOCK):
+        block = tiles_NHWC[start : start + _BLOCK].astype(np.float32)
+        found[start : start + _BLOCK] = np.einsum(
+            "hH,nHWc,wW->nhwc", rows_hH, block, columns_wW, optimize=True
+        )
+    return found
+
+
+def _area(source_px: int, target_px: int) -> NDArray[np.float32]:
+    """Returns the matrix `[target, source]` that averages areas, also where the sides do not divide."""
+    edges = np.linspace(0, source_px, target_px + 1)
+    left, right = edges[:-1, None], edges[1:, None]
+    pixel = np.arange(source_px)[None]
+    covered = np.clip(np.minimum(right, pixel + 1) - np.maximum(left, pixel), 0, 1)
+    return (covered / covered.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _turn(x_NhwC: NDArray[np.float32], turn: int) -> NDArray[np.float32]:
+    """Returns one of the eight symmetries of the square: `turn % 4` quarter turns, mirrored from 4 on."""
+    mirrored = x_NhwC[:, :, ::-1] if turn >= 4 else x_NhwC
+    return np.asarray(np.rot90(mirrored, turn % 4, axes=(1, 2)))
+
+
+def _hashes(thumbs_NhwC: NDArray[np.float32]) -> NDArray[np.uint64]:
+    """Returns the 64-bit difference hash of each thumbnail."""
+    side = thumbs_NhwC.shape[1]
+    small_N89 = np.einsum(
+        "rh,nhw,cw->nrc", _area(side, 8), thumbs_NhwC.mean(axis=3), _area(side, 9), optimize=True
+    )
+    bits_N8 = np.packbits((small_N89[:, :, 1:] > small_N89[:, :, :-1]).reshape(len(small_N89), 64), axis=1)
+    return bits_N8.view(np.uint64)[:, 0]
+
+
+def _alike(first_N: NDArray[np.uint64], second_N: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
+    """Yields pairs of rows, the first smaller, whose hashes differ in few bits; a block at a time to bound memory."""
+    for start in range(0, len(first_N), _BLOCK):
+        bits = np.bitwise_count(first_N[start : start + _BLOCK, None] ^ second_N[None, start:])
+        a, b = np.nonzero(bits <= MAX_HASH_BITS)
+        pairs = np.stack([a, b], axis=1)[a < b] + start
+        yield from (pairs[i : i + 4 * _BLOCK] for i in range(0, len(pairs), 4 * _BLOCK))
+
+
+def _same_pixels(
+    first_NhwC: NDArray[np.float32],
+    second_NhwC: NDArray[np.float32],
+    pairs: NDArray[np.int64],
+    least: Likeness,
+) -> NDArray[np.bool_]:
+    a_PhwC, b_PhwC = first_NhwC[pairs[:, 0]], second_NhwC[pairs[:, 1]]
+    difference_P = np.sqrt(((a_PhwC - b_PhwC) ** 2).mean(axis=(1, 2, 3)))
+    correlation_P = _correlation(_grain(a_PhwC), _grain(b_PhwC))
+    return np.asarray((difference_P <= least.difference) & (correlation_P >= least.correlation))
+
+
+def _grain(x_PhwC: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns the grey thumbnail minus the mean of its 3 x 3 neighbourhood: what two pictures of the same kind of thing do not share."""
+    grey = np.pad(x_PhwC.mean(axis=3), ((0, 0), (1, 1), (1, 1)), mode="edge")
+    h, w = grey.shape[1] - 2, grey.shape[2] - 2
+    blur = sum(grey[:, y : y + h, x : x + w] for y in range(3) for x in range(3)) / 9
+    return np.asarray(grey[:, 1:-1, 1:-1] - blur, dtype=np.float32)
+
+
+def _correlation(a_Phw: NDArray[np.float32], b_Phw: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns the correlation of each pair; two blank tiles correlate fully."""
+    a, b = a_Phw.reshape(len(a_Phw), -1), b_Phw.reshape(len(b_Phw), -1)
+    product, norm = (a * b).sum(axis=1), np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    return np.asarray(np.where(norm > 1e-3, product / np.maximum(norm, 1e-3), 1.0), dtype=np.float32)

@@ -1,0 +1,178 @@
+"""The only place that writes files: beside the target, fsync, rename, fsync the folder.
+
+A reader sees the old file or the new one, never half of one. A temporary file's name carries the process that owns it, so that
+what a killed process left behind can be told from what a running one still writes, and removed. Standard library only.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from histozoo.errors import ResourceError
+
+_TEMPORARY = re.compile(r"^\..+\.hz-(\d+)-[0-9a-f]{8}\.tmp$")
+_CHUNK = 1 << 22
+
+
+def write_bytes(path: str | Path, data: bytes | memoryview) -> None:
+    """Replaces `path` by `data`, durably; on any failure the old file stays and no temporary is left.
+
+    Raises:
+        ResourceError: `HZ-F42`, the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("xb") as file:
+            for start in range(0, len(data), _CHUNK):
+                _write(file.fileno(), data[start : start + _CHUNK])
+
+    write_with(path, write, needed=len(data))
+
+
+def write_with(path: str | Path, write: Callable[[Path], None], *, needed: int = 0) -> None:
+    """Calls `write(temporary)` for a path beside `path`, syncs what it wrote and renames it into place.
+
+    For writers of their own format (HDF5, TensorBoard). `needed` is the size in bytes that an error names.
+
+    Raises:
+        ResourceError: `HZ-F42`, the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    temporary = _temporary(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except OSError as error:
+        raise _resource_error(path, needed, error) from error
+    finally:
+        with suppress(OSError):  # must not hide the error that is on its way
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Replaces `path` by `text` in UTF-8, durably."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Replaces `path` by `value` as JSON (two spaces, final newline, no NaN), durably."""
+    write_text(path, to_json(value))
+
+
+def append_line(path: str | Path, line: str) -> None:
+    """Appends one line to a log in a single write, so that a reader sees whole lines.
+
+    Raises:
+        ResourceError: `HZ-F42`, the disk is full or the file cannot be written.
+    """
+    try:
+        with Path(path).open("ab") as file:
+            _write(file.fileno(), line.encode() + b"\n")
+    except OSError as error:
+        raise _resource_error(Path(path), len(line), error) from error
+
+
+def to_json(value: object) -> str:
+    """Returns the one JSON spelling used for every file: two spaces, key order kept, UTF-8, no NaN, final newline."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+@contextmanager
+def staged_folder(target: str | Path) -> Iterator[Path]:
+    """Gives a folder beside `target` to fill; renames it to `target` when the block ends well, removes it otherwise.
+
+    Raises:
+        FileExistsError: `target` exists already; a finished folder is never overwritten.
+        ResourceError: `HZ-F42`, the disk is full or the folder cannot be written.
+    """
+    target = Path(target)
+    if target.exists():
+        raise FileExistsError(f"{target} exists already; it is never overwritten")
+    temporary = _temporary(target)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        sync_tree(temporary)
+        os.rename(temporary, target)
+        _sync(target.parent)
+    except OSError as error:
+        if isinstance(error, ResourceError):
+            raise
+        raise _resource_error(target, 0, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sync_tree(folder: Path) -> None:
+    """Flushes every file and folder below `folder`, and `folder` itself, to the disk."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if not path.is_symlink():
+            _sync(path)
+    _sync(folder)
+
+
+def remove_stale(folder: str | Path) -> int:
+    """Removes what killed processes left half-written in `folder`; returns the number of bytes freed."""
+    freed = 0
+    for path in Path(folder).glob(".*.tmp"):
+        match = _TEMPORARY.match(path.name)
+        if match and not _alive(int(match[1])):
+            freed += sum(p.stat().st_size for p in [path, *path.rglob("*")] if p.is_file())
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    return freed
+
+
+def _temporary(path: Path) -> Path:
+    return path.parent / f".{path.name}.hz-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _write(descriptor: int, data: bytes | memoryview) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _resource_error(path: Path, needed: int, error: OSError) -> ResourceError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    folder = next((p for p in path.parents if p.exists()), Path("/"))
+    return ResourceError(
+        "HZ-F42",
+        "the disk is full" if full else f"cannot write: {error.strerror or error}",
+        where=path,
+        expected=f"{needed:,} bytes to write" if needed else "",
+        got=f"{shutil.disk_usage(folder).free:,} bytes free" if full else "",
+        kept="the previous file, if there was one, is untouched; nothing half-written was left",
+        next_step="free some space and run the same command again"
+        if full
+        else "check the folder's permissions",
+    )

@@ -1,0 +1,230 @@
+"""The one training loop: transformers.Trainer, given whole checkpoints, a guard against non-finite numbers and polite signals.
+
+Every objective runs here. What the Trainer brings (torchrun, mixed precision, accumulation, progress bar) is used as it is; what it does
+not promise is added: checkpoints that are whole or absent, data order and dropout as functions of the seed and the step, steps with
+non-finite values dropped with their side effects undone, and SIGTERM answered by a checkpoint and exit code 75.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import SequentialSampler, default_collate
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_callback import ProgressCallback
+
+from histozoo import artifact, checkpoints, durable
+from histozoo.errors import IntegrityError
+from histozoo.experiment import Experiment
+from histozoo.hooks import Metrics, Progress, RecipeHooks, Signals
+from histozoo.recipes import Recipe
+
+NON_FINITE_LIMIT = 3
+"""Dropped steps in a row after which training stops: one bad batch is an accident, three are divergence."""
+
+Evaluate = Callable[[Recipe], dict[str, float]]
+
+
+class Engine(Trainer):
+    """Trains a recipe.
+
+    Args:
+        recipe: The module to train; `recipe.forward(batch)` returns the loss.
+        experiment: Steps, batch size, optimizer, schedule.
+        run: Run folder for checkpoints and logs.
+        train_dataset: Map-style dataset in training order.
+        evaluate_recipe: Returns validation metrics; called every `eval_every` steps and at the end.
+        workers: Loader processes.
+        device: `cpu`, or `auto` for what is there.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        experiment: Experiment,
+        run: Path,
+        train_dataset: Any,
+        evaluate_recipe: Evaluate,
+        workers: int = 0,
+        device: str = "auto",
+    ) -> None:
+        self.recipe, self.experiment, self.run, self.evaluate_recipe = (
+            recipe,
+            experiment,
+            run,
+            evaluate_recipe,
+        )
+        self.signals = Signals()
+        self._dropped_in_a_row, self._evaluated_at = 0, -1
+        # Every process sees a different batch, so a run on W processes consumes W times the samples of each step.
+        arguments = TrainingArguments(
+            output_dir=str(run),
+            max_steps=experiment.steps,
+            per_device_train_batch_size=experiment.batch_size,
+            gradient_accumulation_steps=experiment.accumulate,
+            max_grad_norm=experiment.max_grad_norm,
+            bf16=experiment.precision == "bf16",
+            use_cpu=device == "cpu",
+            seed=experiment.seed,
+            logging_steps=min(50, experiment.eval_every),
+            eval_strategy="steps",
+            eval_steps=experiment.eval_every,
+            save_strategy="steps",
+            save_steps=experiment.save_every,
+            remove_unused_columns=False,
+            dataloader_num_workers=workers,
+            dataloader_pin_memory=torch.cuda.is_available() and device != "cpu",
+            logging_nan_inf_filter=False,
+            ddp_broadcast_buffers=False,
+            report_to="none",
+        )
+        super().__init__(
+            recipe,
+            arguments,
+            data_collator=default_collate,
+            train_dataset=train_dataset,
+            eval_dataset=train_dataset,
+            callbacks=[
+                RecipeHooks(recipe, seed=experiment.seed, stop_asked=self.signals.agreed),
+                Metrics(run),
+            ],
+        )
+        self.remove_callback(ProgressCallback)
+        self.add_callback(Progress)
+
+    # -- data, optimizer, loss ---------------------------------------------------------------------------------------------------------
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        dataset: Any = train_dataset if train_dataset is not None else self.train_dataset
+        return SequentialSampler(dataset)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Builds the optimizer over the recipe's parameter groups."""
+        if self.optimizer is None:
+            groups, e = self.recipe.param_groups(), self.experiment
+            if e.optimizer == "sgd":
+                self.optimizer = torch.optim.SGD(groups, lr=e.lr, momentum=e.momentum)
+            else:
+                self.optimizer = torch.optim.AdamW(groups, lr=e.lr, fused=True)
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
+        """Builds the schedule from the recipe's `lr_factor`."""
+        if self.lr_scheduler is None:
+            optimizer = optimizer or self.optimizer
+            recipe = self.recipe
+
+            def factor_of(group: int) -> Callable[[int], float]:
+                return lambda step: float(recipe.lr_factor(group, step))
+
+            factors = [factor_of(g) for g in range(len(optimizer.param_groups))]
+            self.lr_scheduler = LambdaLR(getattr(optimizer, "optimizer", optimizer), factors)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Any:
+        """Returns the recipe's loss, keeping its other scalars for the log."""
+        outputs = model(inputs)
+        self._terms = {k: v.detach() for k, v in outputs.items()}
+        return outputs["loss"]
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *rest: Any) -> Tensor:
+        """Forward and backward; a non-finite loss or gradient undoes what the forward pass changed and drops the step."""
+        buffers = {k: v.clone() for k, v in self.recipe.named_buffers()}
+        loss = super().training_step(model, inputs, *rest)
+        if not self._bad(loss):
+            self._dropped_in_a_row = 0
+            return loss
+        for name, buffer in self.recipe.named_buffers():
+            buffer.copy_(buffers[name])
+        self.recipe.zero_grad(set_to_none=True)
+        self.recipe.on_drop()
+        self._dropped_in_a_row += 1
+        self._report_dropped(inputs)
+        return torch.zeros_like(loss)
+
+    def _bad(self, loss: Tensor) -> bool:
+        values = [
+            loss,
+            *self._terms.values(),
+            *(p.grad.sum() for p in self.recipe.parameters() if p.grad is not None),
+        ]
+        bad = ~torch.isfinite(torch.stack([v.float() for v in values])).all()
+        if dist.is_initialized():
+            flag = bad.to(torch.int32)
+            dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+            return bool(flag)
+        return bool(bad)
+
+    def _report_dropped(self, inputs: dict[str, Any]) -> None:
+        terms = {k: float(v) for k, v in self._terms.items()}
+        record = {
+            "step": self.state.global_step,
+            "seed": self.experiment.seed,
+            "samples": inputs["index"].tolist(),
+            "not_finite": [k for k, v in terms.items() if not abs(v) < float("inf")] or ["gradient"],
+        }
+        durable.append_line(self.run / "dropped.jsonl", json.dumps(record))
+        if self._dropped_in_a_row >= NON_FINITE_LIMIT:
+            raise IntegrityError(
+                "HZ-F45",
+                f"{NON_FINITE_LIMIT} steps in a row had a non-finite loss or gradient",
+                where=f"step {record['step']}, samples in {self.run / 'dropped.jsonl'}",
+                got=", ".join(record["not_finite"]),
+                kept="weights, batch-norm statistics and optimizer are as before these steps; the last checkpoint is whole",
+                next_step="lower the learning rate or use precision = 'fp32'",
+            )
+
+    # -- validation and checkpoints ------------------------------------------------------------------------------------------------------
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Returns and logs validation metrics of the recipe on its own tasks."""
+        if self._evaluated_at == self.state.global_step:  # the Trainer asks twice at the last step
+            return {}
+        self._evaluated_at = self.state.global_step
+        training = self.recipe.training
+        self.recipe.eval()
+        metrics = self.evaluate_recipe(self.recipe)
+        self.recipe.train(training)
+        self.log(metrics)
+        return metrics
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self.is_world_process_zero():
+            checkpoints.save(self.run, self.state.global_step, self._fill_checkpoint)
+        if dist.is_initialized():
+            dist.barrier()
+
+    def _fill_checkpoint(self, folder: Path) -> None:
+        artifact.save_canonical(
+            contiguous(self.recipe.state_dict()), folder / "model.safetensors", {"format": "pt"}
+        )
+        states = {"optimizer.pt": self.optimizer, "scheduler.pt": self.lr_scheduler}
+        for name, part in states.items():
+            buffer = io.BytesIO()
+            torch.save(part.state_dict() if part is not None else {}, buffer)
+            durable.write_bytes(folder / name, buffer.getbuffer())
+        durable.write_text(
+            folder / "trainer_state.json", json.dumps(dataclasses.asdict(self.state), indent=2)
+        )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        self.recipe.load_state_dict(
+            load_file(Path(resume_from_checkpoint) / "model.safetensors"), strict=True
+        )
+
+
+def contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns a state dict in the plain memory order that safetensors stores."""
+    return {k: v.detach().cpu().contiguous() for k, v in state.items()}

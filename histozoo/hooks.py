@@ -1,0 +1,157 @@
+"""What the engine hangs on the Trainer's loop: signals, the recipe's hooks, the log and the progress bar."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ProgressCallback
+
+from histozoo import durable
+from histozoo.recipes import Recipe
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class Signals:
+    """Turns SIGTERM, SIGUSR1 and the first Ctrl-C into a request to stop; the second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received == "SIGINT" and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number).name
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Catches the signals inside the block and restores what was there before."""
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+        before = {n: signal.signal(n, self._note) for n in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def agreed(self) -> bool:
+        """Returns whether any process was asked to stop."""
+        if not dist.is_initialized():
+            return self.received is not None
+        flag = torch.tensor(int(self.received is not None))
+        flag = flag.cuda() if dist.get_backend() == "nccl" else flag
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        return bool(flag)
+
+
+class RecipeHooks(TrainerCallback):
+    """Calls the recipe's hooks, makes every random number a function of the seed and the step, and stops when asked.
+
+    Args:
+        recipe: What is trained.
+        seed: The run's seed.
+        stop_asked: Returns whether a signal asked to stop; the step is finished and saved first.
+    """
+
+    def __init__(self, recipe: Recipe, *, seed: int, stop_asked: Callable[[], bool]) -> None:
+        self.recipe, self.seed, self.stop_asked = recipe, seed, stop_asked
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Seeds torch for this step and tells the recipe."""
+        torch.manual_seed((self.seed << 32) + (state.global_step << 8) + args.process_index)
+        self.recipe.on_step(state.global_step)
+
+    def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
+        """Gradients are complete."""
+        self.recipe.before_step()
+
+    def on_optimizer_step(self, *_: Any, **__: Any) -> None:
+        """The optimizer has stepped."""
+        self.recipe.after_step()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Asks for a last checkpoint when a signal came."""
+        if self.stop_asked():
+            control.should_save = control.should_training_stop = True
+
+
+class Metrics(TrainerCallback):
+    """Writes metrics.jsonl and TensorBoard events; a resumed run first drops the lines it is about to repeat."""
+
+    def __init__(self, run: Path) -> None:
+        self.path, self.run = run / "metrics.jsonl", run
+        self.writer: SummaryWriter | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Opens the log at the step the run starts from."""
+        if not state.is_world_process_zero:
+            return
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        kept = [line for line in lines if json.loads(line)["step"] <= state.global_step]
+        durable.write_text(self.path, "".join(line + "\n" for line in kept))
+        self.writer = _summary_writer(self.run / "tensorboard", state.global_step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Any = None,
+        **_: Any,
+    ) -> None:
+        """Writes one record."""
+        if not state.is_world_process_zero or not logs:
+            return
+        durable.append_line(self.path, json.dumps({"step": state.global_step, **logs}))
+        for key, value in logs.items():
+            if self.writer is not None and isinstance(value, int | float):
+                self.writer.add_scalar(key, value, state.global_step)
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """Closes the log."""
+        if self.writer is not None:
+            self.writer.close()
+
+
+def _summary_writer(folder: Path, step: int) -> SummaryWriter | None:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=step)
+
+
+class Progress(ProgressCallback):
+    """The Trainer's progress bar with the loss beside it instead of a dictionary above it."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Any = None,
+        **_: Any,
+    ) -> None:
+        """Shows the latest numbers beside the bar."""
+        bar: Any = self.training_bar  # None on every process but the first
+        if bar is not None and logs:
+            shown = {
+                k: f"{v:.3g}" for k, v in logs.items() if k in ("loss", "grad_norm", "val_balanced_accuracy")
+            }
+            bar.set_postfix(shown)

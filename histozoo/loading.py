@@ -1,0 +1,197 @@
+"""Entry -> verified weights -> timm model. Every door that knows histozoo comes through here.
+
+A model that has exactly the published tensors is built on the meta device and takes them from the mapped file. One that differs
+(a new head, other input channels, a feature pyramid) is built and adapted by timm itself from the same file, after all checks.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from histozoo import artifact, contract, integrity, registry, sources
+from histozoo.errors import IntegrityError
+from histozoo.registry import Entry
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Weights that passed every check: the file, its tensors as mapped from it, and the stock architecture without values."""
+
+    path: Path
+    tensors: dict[str, torch.Tensor]
+    blank: nn.Module
+
+
+def load(
+    name: str | os.PathLike[str],
+    *,
+    pretrained: bool = True,
+    device: str | torch.device = "cpu",
+    source: str | Path | None = None,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    allow_withdrawn: bool = False,
+    **timm_kwargs: Any,
+) -> nn.Module:
+    """Returns a published backbone as a timm model in eval mode: x_BCHW -> features f_BD.
+
+    Weights come from the first of: the bundle folder given; `$HISTOZOO_WEIGHTS_DIR/<name>/`; the embedded file; the Hub's cache; the
+    Hub at the pinned commit. Size, sha256, header, keys, shapes, contract and values are checked before a model is touched.
+
+    Args:
+        name: A name of the zoo, or a bundle folder.
+        pretrained: False gives the architecture with random weights.
+        device: Where the model goes.
+        source: A bundle folder to take the weights of a zoo name from.
+        revision: Commit to fetch instead of the pinned one; the sha256 must be the same.
+        cache_dir: The Hub client's cache folder.
+        allow_withdrawn: Load a withdrawn model all the same.
+        **timm_kwargs: timm's own options, such as `num_classes=5`, `in_chans=1`, `features_only=True`, `out_indices=(1, 2, 3)`.
+
+    Raises:
+        UsageError: `HZ-C19`, `HZ-C20`, `HZ-U13`: no such model.
+        IntegrityError: `HZ-A01` to `HZ-A08`, `HZ-B11`, `HZ-B17`: something is not as published; `HZ-C23`: withdrawn.
+        ResourceError: `HZ-B14`, `HZ-B15`, `HZ-U11`, `HZ-U14`: the weights cannot be had.
+    """
+    entry = registry.resolve(name)
+    if entry.withdrawn and not allow_withdrawn:
+        raise registry.withdrawn_error(entry)
+    if pretrained:
+        checked = checked_weights(entry, folder=source, revision=revision, cache_dir=cache_dir)
+        assigned = _assigned(entry, checked, timm_kwargs)
+        model = assigned if assigned is not None else _adapted(entry, checked, timm_kwargs)
+    else:
+        model = _build(entry, timm_kwargs)
+    return _moved(model, device).eval()
+
+
+def preprocess(name: str | os.PathLike[str]) -> contract.Transform:
+    """Returns the transform that belongs to a model: RGB `PIL.Image` -> float32 CHW.
+
+    Args:
+        name: A name of the zoo, or a bundle folder.
+
+    Raises:
+        UsageError: `HZ-C19`, `HZ-C20`, `HZ-U13`: no such model.
+    """
+    return contract.transform(registry.resolve(name))
+
+
+def checked_weights(
+    entry: Entry,
+    *,
+    folder: str | Path | None = None,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+) -> Checked:
+    """Returns the weights of an entry after every check: size, sha256, header, keys, shapes, contract and values.
+
+    Raises:
+        IntegrityError: `HZ-A01` to `HZ-A08`, `HZ-B11`, `HZ-B17`.
+        ResourceError: `HZ-B14`, `HZ-B15`, `HZ-U11`, `HZ-U14`.
+    """
+    from safetensors.torch import load_file
+
+    path, published = sources.locate(entry, folder=folder, revision=revision, cache_dir=cache_dir)
+    known = integrity.identity(path)
+    header = artifact.read_header(path)
+    blank = _blank(entry)
+    contract.check_model(entry, blank)
+    artifact.check_tensors(path, header, blank.state_dict(), dtype=published.dtype)
+    artifact.check_contract(path, header, entry.raw)
+    tensors: dict[str, torch.Tensor] = load_file(path)
+    if not artifact.passed(path, published.sha256, "values"):
+        artifact.check_finite(tensors, where=path)
+        if artifact.passed(path, published.sha256, "sha256"):
+            artifact.stamp(path, published.sha256, "sha256", "values")
+    if (
+        integrity.identity(path) != known
+    ):  # replaced while it was read: what was mapped may not be what was hashed
+        return checked_weights(entry, folder=folder, revision=revision, cache_dir=cache_dir)
+    return Checked(path, tensors, blank)
+
+
+def _assigned(entry: Entry, checked: Checked, timm_kwargs: dict[str, Any]) -> nn.Module | None:
+    """Returns the model with the file's own tensors, or None where it does not have exactly these or builds more than them."""
+    from histozoo.skip_init import left_on_meta
+
+    model = _blank(entry, timm_kwargs) if timm_kwargs else checked.blank
+    wanted = model.state_dict()
+    if {k: t.shape for k, t in wanted.items()} != {k: t.shape for k, t in checked.tensors.items()}:
+        return None
+    ready = {k: _aligned(t.to(wanted[k].dtype)) for k, t in checked.tensors.items()}
+    model.load_state_dict(ready, strict=True, assign=True)
+    # Buffers outside the state dict (position indices, attention masks) are computed by a normal build only.
+    return None if left_on_meta(model) else model
+
+
+def _aligned(tensor: torch.Tensor) -> torch.Tensor:
+    """Returns the tensor, or a copy in torch's own memory: kernels may give other last bits where it is not aligned alike."""
+    return tensor if tensor.data_ptr() % artifact.ALIGNMENT == 0 else tensor.clone()
+
+
+def _adapted(entry: Entry, checked: Checked, timm_kwargs: dict[str, Any]) -> nn.Module:
+    """Returns timm's own adaptation of the checked file: new heads are initialised, input channels and positions resampled."""
+    model = _build(entry, timm_kwargs, file=str(checked.path))
+    if not timm_kwargs.get("features_only"):
+        _check_adapted(entry, checked.path, set(checked.tensors), set(model.state_dict()))
+    return model
+
+
+def _moved(model: nn.Module, device: str | torch.device) -> nn.Module:
+    import torch
+
+    # Walking over every tensor to find it where it is takes a tenth of a load.
+    return model if torch.device(device).type == "cpu" else model.to(device)
+
+
+def _check_adapted(entry: Entry, path: Path, known: set[str], wanted: set[str]) -> None:
+    """Refuses an adaptation that leaves anything but the head random, or drops weights: timm does both in silence."""
+    heads = entry.raw["pretrained_cfg"]["classifier"] or []
+    heads = tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
+    missing = sorted(key for key in wanted - known if not key.startswith(heads))
+    dropped = sorted(known - wanted)
+    if missing or dropped:
+        raise IntegrityError(
+            "HZ-A05",
+            "these options change more than the head, so that published weights would be dropped or random ones used",
+            where=path,
+            expected=f"only keys below {', '.join(heads) or '(no head)'} to be new",
+            got=f"left random: {missing[:5] or 'none'}; dropped: {dropped[:5] or 'none'}",
+            kept="nothing was loaded",
+            next_step="leave out the option that changes pooling or blocks, and pool outside the model",
+        )
+
+
+def _blank(entry: Entry, timm_kwargs: dict[str, Any] | None = None) -> nn.Module:
+    """Builds the stock architecture without values; with values where its construction computes with them."""
+    from histozoo.skip_init import on_meta_device
+
+    try:
+        with on_meta_device():
+            return _build(entry, timm_kwargs or {})
+    except (NotImplementedError, RuntimeError):
+        return _build(entry, timm_kwargs or {})
+
+
+def _build(entry: Entry, timm_kwargs: dict[str, Any], *, file: str = "") -> nn.Module:
+    """Builds the stock architecture as stock timm does from config.json; with `file`, timm loads it."""
+    import timm
+
+    cfg = {**entry.raw["pretrained_cfg"], "architecture": entry.architecture}
+    options = {**entry.raw["model_args"], **timm_kwargs}
+    model: nn.Module = timm.create_model(
+        entry.architecture,
+        pretrained=bool(file),
+        pretrained_cfg={**cfg, "file": file} if file else cfg,
+        **options,
+    )
+    getattr(model, "pretrained_cfg", {}).pop("file", None)
+    return model

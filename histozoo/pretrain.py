@@ -1,0 +1,279 @@
+"""Experiment -> tasks and recipe -> Trainer -> runs/<name>/.
+
+A run folder holds `experiment.json` (as resolved), `environment.json`, `data.json` (per task: counts, licence, lineage, fingerprint,
+split), `metrics.jsonl`, `tensorboard/`, whole `checkpoint-<step>/` folders and, when the last step is done, `final/` with `DONE.json`
+written last.
+Starting the same command again continues the run; final weights are bit-identical to those of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import default_collate
+
+from histozoo import checkpoints, durable, run_folder
+from histozoo import experiment as experiments
+from histozoo.data import splits, tiles
+from histozoo.data.mixing import MixedTiles, TaskTiles
+from histozoo.data.views import Views, normalise
+from histozoo.engine import Engine
+from histozoo.errors import Interrupted, UsageError
+from histozoo.evaluate.statistics import balanced_accuracy
+from histozoo.experiment import Experiment
+from histozoo.recipes import RECIPES, Recipe
+from histozoo.tasks import Task, task
+
+FRACTIONS = (0.7, 0.15)
+"""Shares of training and validation; the rest is for testing. Pretraining wants most tiles, and no choice is made on the rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """One task, decoded and split.
+
+    Args:
+        task: The declaration.
+        packed_NHWC: uint8 `[N, px, px, 3]`, RGB, at the experiment's `pack_px`; views are cropped from these.
+        tiles_NHWC: The same at the experiment's `tile_px`, as the published model expects them.
+        labels_N: int64 class indices.
+        groups: The unit kept on one side of the split, one string per tile.
+        split: Row indices of train, validation and test.
+        fingerprint: sha256 over names, labels, groups and file contents.
+    """
+
+    task: Task
+    packed_NHWC: NDArray[np.uint8]
+    tiles_NHWC: NDArray[np.uint8]
+    labels_N: NDArray[np.int64]
+    groups: Sequence[str]
+    split: splits.Split
+    fingerprint: str
+
+
+def run(
+    experiment_path: str | Path,
+    *,
+    data_root: str | Path | None = None,
+    runs: str | Path = "runs",
+    leave_out: Sequence[str] = (),
+    resume_step: int | None = None,
+    accept_change: bool = False,
+    workers: int = 0,
+    device: str = "auto",
+    **overrides: Any,
+) -> Path:
+    """Trains an experiment and returns its run folder; a second call continues or, when it is done, does nothing.
+
+    Args:
+        experiment_path: TOML file, see `histozoo.experiment.Experiment`.
+        data_root: Folder of the task folders; `$HISTOZOO_DATA` where it is left out.
+        runs: Where run folders lie.
+        leave_out: Lineages whose tasks are not trained on; the run folder's name says so.
+        resume_step: Continue from exactly this checkpoint instead of the newest whole one.
+        accept_change: Continue although experiment, data, code or the number of processes changed; the change is recorded.
+        workers: Loader processes.
+        device: `cpu` or `auto`.
+        overrides: Experiment fields that win over the file.
+
+    Raises:
+        UsageError: The experiment, a task or the data is wrong; or the run folder is in use (`HZ-F48`).
+        IntegrityError: `HZ-F43` damaged checkpoint, `HZ-F44` the run was started differently, `HZ-F45` non-finite steps.
+        ResourceError: `HZ-F42` disk full; training stops rather than runs unsaved.
+        Interrupted: `HZ-F41` a signal asked to stop; a checkpoint was written.
+    """
+    experiment = experiments.read(experiment_path, **overrides)
+    folder = Path(runs) / "-without-".join([experiment.name, *leave_out])
+    folder.mkdir(parents=True, exist_ok=True)
+    with run_folder.locked(folder):
+        durable.remove_stale(folder)
+        done = (folder / "final" / "DONE.json").exists()
+        if done and not accept_change:
+            return folder
+        prepared = prepare_tasks(
+            experiment, data_root=data_root, cache=Path(runs) / "tiles", leave_out=leave_out
+        )
+        if run_folder.is_first_process():
+            facts = {
+                "data.json": {name: _describe(p) for name, p in prepared.items()},
+                "environment.json": run_folder.environment(),
+                "experiment.json": {**experiment.settings(), "leave_out": list(leave_out)},
+            }
+            run_folder.record(folder, facts, accept_change=accept_change)
+        if not done:
+            _train(folder, experiment, prepared, resume_step=resume_step, workers=workers, device=device)
+    return folder
+
+
+def prepare_tasks(
+    experiment: Experiment, *, data_root: str | Path | None, cache: Path, leave_out: Sequence[str] = ()
+) -> dict[str, Prepared]:
+    """Decodes and splits the experiment's tasks, without those of the lineages left out.
+
+    Raises:
+        UsageError: `HZ-U44` a left-out lineage that no task of the experiment has, or nothing left to train on.
+    """
+    chosen = [task(name) for name in experiment.tasks]
+    lineages = {t.lineage for t in chosen}
+    kept = [t for t in chosen if t.lineage not in leave_out]
+    if unknown := set(leave_out) - lineages:
+        raise UsageError(
+            "HZ-U44",
+            "no task of the experiment has this lineage",
+            got=", ".join(sorted(unknown)),
+            expected=f"some of {', '.join(sorted(lineages))}",
+        )
+    if not kept:
+        raise UsageError("HZ-U44", "no task is left to train on", got=f"left out: {', '.join(leave_out)}")
+    return {t.name: prepare_task(t, experiment, data_root=data_root, cache=cache) for t in kept}
+
+
+def prepare_task(t: Task, experiment: Experiment, *, data_root: str | Path | None, cache: Path) -> Prepared:
+    """Decodes one task at the experiment's tile size and splits it by group; the decoded tiles are kept in `cache`."""
+    dataset = t.load(data_root)
+    packed_NHWC = tiles.pack(dataset, experiment.pack_px, cache)
+    labels_N, groups = np.asarray(dataset["label"], dtype=np.int64), list(dataset["group"])
+    split = splits.make_split(
+        labels_N, groups, seed=experiment.split_seed, tiles=packed_NHWC, fractions=FRACTIONS
+    )
+    return Prepared(
+        task=t,
+        packed_NHWC=packed_NHWC,
+        tiles_NHWC=tiles.pack(dataset, experiment.tile_px, cache),
+        labels_N=labels_N,
+        groups=groups,
+        split=split,
+        fingerprint=tiles.fingerprint(dataset),
+    )
+
+
+def build_recipe(experiment: Experiment, tasks: Mapping[str, Prepared]) -> Recipe:
+    """Builds trunk, heads and views; every weight is a function of `experiment.seed` and `experiment.init`."""
+    torch.manual_seed(experiment.seed)
+    views = Views(
+        px=experiment.train_px,
+        mean=experiment.mean,
+        std=experiment.std,
+        flip=experiment.flip,
+        rot90=experiment.rot90,
+        area=experiment.area,
+        aspect=experiment.aspect,
+        colour=experiment.colour,
+        stain=experiment.stain,
+    )
+    classes = {name: len(p.task.classes) for name, p in tasks.items()}
+    recipe = RECIPES[experiment.recipe](
+        _backbone(experiment), classes, views=views, settings=experiment.settings()
+    )
+    return recipe.to(memory_format=torch.channels_last)
+
+
+def _backbone(experiment: Experiment) -> torch.nn.Module:
+    import timm
+
+    model: torch.nn.Module
+    if experiment.init == "random":
+        model = timm.create_model(experiment.architecture, num_classes=0)
+        return model
+    if not experiment.init.startswith("timm:"):
+        from histozoo.loading import load
+
+        model = load(experiment.init)
+        return model.train()
+    model = timm.create_model(experiment.init.removeprefix("timm:"), pretrained=True, num_classes=0)
+    return model
+
+
+def _train(
+    folder: Path,
+    experiment: Experiment,
+    tasks: Mapping[str, Prepared],
+    *,
+    resume_step: int | None,
+    workers: int,
+    device: str,
+) -> None:
+    recipe = build_recipe(experiment, tasks)
+    sources = {
+        name: TaskTiles(tiles_NHWC=p.packed_NHWC, labels_N=p.labels_N, rows=p.split.train)
+        for name, p in tasks.items()
+    }
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    samples = experiment.steps * experiment.batch_size * experiment.accumulate * processes
+    dataset = MixedTiles(sources, seed=experiment.seed, samples=samples, alpha=experiment.alpha)
+    checkpoint = (
+        checkpoints.explicit(folder, resume_step) if resume_step else checkpoints.newest_valid(folder)
+    )
+    if checkpoint is None and experiment.transplant_batches and experiment.init != "random":
+        recipe.prepare(_mixed_batches(dataset, experiment))
+    engine = Engine(
+        recipe,
+        experiment=experiment,
+        run=folder,
+        train_dataset=dataset,
+        evaluate_recipe=lambda r: validate(r, tasks, experiment),
+        workers=workers,
+        device=device,
+    )
+    with engine.signals.caught():
+        engine.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if engine.signals.received and engine.state.global_step < experiment.steps:
+        raise Interrupted(
+            "HZ-F41",
+            f"stopped by {engine.signals.received} at step {engine.state.global_step} of {experiment.steps}",
+            where=folder,
+            kept=f"checkpoint-{engine.state.global_step} is written",
+            next_step="run the same command again to continue",
+        )
+    if engine.is_world_process_zero():
+        run_folder.finish(folder, recipe, engine.optimizer)
+
+
+def _mixed_batches(dataset: MixedTiles, experiment: Experiment) -> Iterator[dict[str, torch.Tensor]]:
+    for batch in range(experiment.transplant_batches):
+        first = batch * experiment.batch_size
+        yield default_collate([dataset[i] for i in range(first, first + experiment.batch_size)])
+
+
+def _describe(p: Prepared) -> dict[str, Any]:
+    t = p.task
+    facts = {
+        key: getattr(t, key)
+        for key in ("kind", "organ", "stain", "mpp", "licence", "source", "citation", "lineage")
+    }
+    return {
+        **facts,
+        "classes": list(t.classes),
+        "n": len(p.labels_N),
+        "n_groups": len(set(p.groups)),
+        "n_train": len(p.split.train),
+        "fingerprint": p.fingerprint,
+        "split": json.loads(p.split.to_json()),
+    }
+
+
+@torch.inference_mode()
+def validate(recipe: Recipe, tasks: Mapping[str, Prepared], experiment: Experiment) -> dict[str, float]:
+    """Returns each task's balanced accuracy on its validation tiles, by the recipe's own heads, and their mean."""
+    device = next(recipe.parameters()).device
+    scores = {}
+    for name, p in tasks.items():
+        guesses = []
+        for rows in np.array_split(p.split.val, max(1, len(p.split.val) // 128)):
+            x_BCHW = torch.from_numpy(p.tiles_NHWC[rows]).to(device).permute(0, 3, 1, 2).float() / 255
+            with torch.autocast(device.type, torch.bfloat16, enabled=experiment.precision == "bf16"):
+                logits_BK = recipe.tile_logits(name, normalise(x_BCHW, experiment.mean, experiment.std))
+            if logits_BK is None:
+                return {}
+            guesses.append(logits_BK.argmax(1).cpu().numpy())
+        classes = len(p.task.classes)
+        scores[f"val_{name}"] = balanced_accuracy(p.labels_N[p.split.val], np.concatenate(guesses), classes)
+    return {**scores, "val_balanced_accuracy": float(np.mean(list(scores.values())))}

@@ -1,0 +1,140 @@
+"""What stands in a run folder besides checkpoints: its owner, what it is made of, and its final weights."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from histozoo import artifact, checkpoints, durable
+from histozoo.engine import contiguous
+from histozoo.errors import IntegrityError, UsageError
+from histozoo.recipes import Recipe
+
+
+def is_first_process() -> bool:
+    """Returns whether this is the process that writes (torchrun's rank 0, or the only one)."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the run folder for this process.
+
+    Raises:
+        UsageError: `HZ-F48`, another process trains in it; says host, process id and since when.
+    """
+    if not is_first_process():
+        yield
+        return
+    with (folder / ".lock").open("a+", encoding="utf-8") as file:
+        try:
+            # The kernel drops the lock with its owner, so a killed run never blocks the next one.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise UsageError(
+                "HZ-F48",
+                "another process trains in this run folder",
+                where=folder,
+                got=file.read().strip(),
+                kept="nothing was changed",
+                next_step="wait for it, stop it, or use another folder",
+            ) from error
+        file.truncate(0)
+        file.write(
+            f"host {socket.gethostname()}, process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        )
+        file.flush()
+        yield
+
+
+def record(folder: Path, facts: Mapping[str, Any], *, accept_change: bool) -> None:
+    """Writes what a run is made of, or compares it with what an earlier start of the same run wrote.
+
+    Args:
+        folder: The run folder.
+        facts: File name -> JSON value. The last file is the marker that all of them were written.
+        accept_change: Go on where something differs, and note the differences in `changes.jsonl`.
+
+    Raises:
+        IntegrityError: `HZ-F44`, something differs and `accept_change` is false.
+    """
+    facts = json.loads(json.dumps(facts))
+    if (folder / list(facts)[-1]).exists():
+        before = {name: json.loads((folder / name).read_text(encoding="utf-8")) for name in facts}
+        changes = [c for name in facts for c in _differences(name, before[name], facts[name])]
+        if changes and not accept_change:
+            raise IntegrityError(
+                "HZ-F44",
+                "this run was started differently",
+                where=folder,
+                got="; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else ""),
+                kept="the run folder is untouched",
+                next_step="restore what changed, use another run folder, or pass --accept-change (it is recorded)",
+            )
+        if changes:
+            durable.append_line(folder / "changes.jsonl", json.dumps(changes))
+    for name, value in facts.items():
+        durable.write_json(folder / name, value)
+
+
+def environment() -> dict[str, Any]:
+    """Returns what besides experiment and data decides the weights: versions, device, processes, and a hash of the training code."""
+    import timm
+    import transformers
+
+    code = Path(__file__).parent
+    trained_by = [code / n for n in ("pretrain.py", "engine.py", "hooks.py", "experiment.py")]
+    trained_by += sorted([*(code / "recipes").glob("*.py"), *(code / "data").glob("*.py")])
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "transformers": transformers.__version__,
+        "processor": platform.machine(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "code": hashlib.sha256(b"".join(p.read_bytes() for p in trained_by)).hexdigest(),
+    }
+
+
+def _differences(name: str, before: Any, now: Any, path: str = "") -> list[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted({*before, *now})
+        return [d for k in keys for d in _differences(name, before.get(k), now.get(k), f"{path}.{k}")]
+    short = [f"{v!r}"[:60] for v in (before, now)]
+    return [] if before == now else [f"{name}{path}: {short[0]} -> {short[1]}"]
+
+
+def finish(folder: Path, recipe: Recipe, optimizer: torch.optim.Optimizer | None) -> None:
+    """Writes `final/` in one step: the recipe's weights, the optimizer's state by parameter name, and what they hash to.
+
+    Raises:
+        IntegrityError: `HZ-A06`, a weight is not finite.
+    """
+    weights = contiguous(recipe.state_dict())
+    artifact.check_finite(weights, where=folder)
+    with durable.staged_folder(folder / "final") as staged:
+        artifact.save_canonical(weights, staged / "model.safetensors", {"format": "pt"})
+        artifact.save_canonical(
+            _optimizer_state(recipe, optimizer), staged / "optimizer.safetensors", {"format": "pt"}
+        )
+        durable.write_json(staged / "DONE.json", checkpoints.manifest(staged))
+
+
+def _optimizer_state(recipe: Recipe, optimizer: torch.optim.Optimizer | None) -> dict[str, torch.Tensor]:
+    names = {id(p): name for name, p in recipe.named_parameters()}
+    state = getattr(optimizer, "optimizer", optimizer).state if optimizer else {}
+    flat = {f"{names[id(p)]}.{key}": value for p, values in state.items() for key, value in values.items()}
+    return contiguous({k: torch.as_tensor(v) for k, v in flat.items() if v is not None})

@@ -1,0 +1,173 @@
+"""What is known of a dataset before it is opened: a frozen declaration, checked against the files whenever it is loaded."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from histozoo.data.rows import Cells
+from histozoo.data.tables import Cut, read_table
+from histozoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+KINDS = ("multiclass", "multilabel", "segmentation", "slide", "unlabelled")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One labelled set of tiles.
+
+    Args:
+        name: Lower-case word, unique among the tasks; the file's stem.
+        kind: One of `KINDS`.
+        classes: Label words in the order of their numbers; fixed here, never taken from the disk.
+        counts: Images of each class (before cutting); other counts on the disk are refused. None: not checked.
+        organ: What was imaged.
+        stain: How it was stained.
+        mpp: Micrometres per pixel where they are known for the files as they are; None otherwise.
+        licence: SPDX id or plain words of the images' licence; "unknown" where none was found.
+        source: Where the images come from first.
+        citation: Who to cite.
+        lineage: Sets that share slides, frames or patients share this word, and are left out together.
+        folder: Folder below the data root.
+        table: The table in it.
+        group_column: The column that names the unit to keep on one side of a split.
+        group_rule: Names that unit from a row's cells instead, where the column does not hold it.
+        exclude_classes: Label words left out, each with the reason.
+        cut_px: Cut each image into a centred grid of squares of this side in pixels.
+        centre_px: Keep the central square of this side in pixels.
+        notes: What one must know to read a result on this task.
+    """
+
+    name: str
+    kind: str
+    classes: tuple[str, ...]
+    organ: str
+    stain: str
+    licence: str
+    source: str
+    citation: str
+    lineage: str
+    folder: str
+    counts: tuple[int, ...] | None = None
+    mpp: float | None = None
+    table: str = "labels.csv"
+    group_column: str = "group"
+    group_rule: Callable[[Cells], str] | None = None
+    exclude_classes: Mapping[str, str] = field(default_factory=dict)
+    cut_px: int | None = None
+    centre_px: int | None = None
+    notes: str = ""
+
+    def load(self, data_root: str | Path | None = None) -> Dataset:
+        """Opens the set and checks it against this declaration; images stay on the disk until they are read.
+
+        Args:
+            data_root: Folder of the task folders; `$HISTOZOO_DATA` where it is None.
+
+        Returns:
+            Rows with `image` (lazy), `label` (class number), `group` and `file`; a cut image is several rows.
+
+        Raises:
+            UsageError: `HZ-U37` no data there, and what `read_table` raises.
+        """
+        folder = data_folder(data_root) / self.folder
+        path = folder / self.table
+        if not path.is_file():
+            raise UsageError(
+                "HZ-U37",
+                f"the data of task {self.name!r} is not there",
+                where=path,
+                expected=f"the folder {self.folder!r} with {self.table}, from {self.source}",
+                next_step="give its parent folder as --data-root or $HISTOZOO_DATA",
+            )
+        return read_table(
+            folder,
+            self.table,
+            classes=self.classes,
+            counts=self.counts,
+            exclude=tuple(self.exclude_classes),
+            group=self.group_rule or self.group_column,
+            cut=self._cut(),
+        )
+
+    def _cut(self) -> Cut | None:
+        if self.cut_px:
+            return grid(self.cut_px)
+        return centre(self.centre_px) if self.centre_px else None
+
+
+def data_folder(data_root: str | Path | None) -> Path:
+    """Returns the folder of the task folders.
+
+    Raises:
+        UsageError: `HZ-U37`, neither an argument nor `$HISTOZOO_DATA`, or no such folder.
+    """
+    chosen = data_root or os.environ.get("HISTOZOO_DATA")
+    if chosen and Path(chosen).is_dir():
+        return Path(chosen)
+    raise UsageError(
+        "HZ-U37",
+        "there is no such data folder" if chosen else "no data folder is given",
+        where=chosen or "",
+        expected="a folder with one folder per task",
+        next_step="give it as --data-root or $HISTOZOO_DATA",
+    )
+
+
+def grid(px: int) -> Cut:
+    """Returns a rule that cuts an image into whole squares of `px`, the grid centred; what is left at the edges is not used."""
+
+    def boxes(width: int, height: int) -> list[tuple[int, int, int, int]]:
+        columns, rows = width // px, height // px
+        left, top = (width - columns * px) // 2, (height - rows * px) // 2
+        if not (columns and rows):
+            raise UsageError(
+                "HZ-D27",
+                "an image is smaller than one tile",
+                expected=f"{px} x {px} px",
+                got=f"{width} x {height} px",
+            )
+        return [
+            (left + x * px, top + y * px, left + (x + 1) * px, top + (y + 1) * px)
+            for y in range(rows)
+            for x in range(columns)
+        ]
+
+    return boxes
+
+
+def centre(px: int) -> Cut:
+    """Returns a rule that keeps the central square of `px`, or all of a smaller image."""
+
+    def boxes(width: int, height: int) -> list[tuple[int, int, int, int]]:
+        w, h = min(px, width), min(px, height)
+        left, top = (width - w) // 2, (height - h) // 2
+        return [(left, top, left + w, top + h)]
+
+    return boxes
+
+
+def blocks(pattern: str, size: int) -> Callable[[Cells], str]:
+    r"""Returns a group rule: blocks of `size` consecutive numbers, for sets whose neighbours look alike and whose patients are unknown.
+
+    Args:
+        pattern: Regular expression over the file name; its first group is the series, its second the running number from 1.
+        size: Numbers per block.
+    """
+
+    def rule(cells: Cells) -> str:
+        match = re.search(pattern, cells["file"])
+        if not match:
+            raise UsageError(
+                "HZ-U32", "a file name has no running number", where=cells["file"], expected=pattern
+            )
+        return f"{match[1]}-{(int(match[2]) - 1) // size:03d}"
+
+    return rule

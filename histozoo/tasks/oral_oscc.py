@@ -1,0 +1,26 @@
+"""Oral squamous cell carcinoma against normal oral mucosa, H&E."""
+
+from __future__ import annotations
+
+from histozoo.tasks.base import Task, blocks
+
+TASK = Task(
+    name="oral_oscc",
+    kind="multiclass",
+    folder="oral_oscc",
+    classes=("Normal", "OSCC"),
+    counts=(273, 600),
+    organ="oral mucosa",
+    stain="H&E",
+    licence="CC0-1.0 according to one copy, CC-BY-4.0 according to the article; not re-checked, treated as CC-BY-4.0",
+    source="https://doi.org/10.17632/ftmp4cvtmb.1",
+    citation="T. Y. Rahman et al., Histopathological imaging database for oral cancer analysis, Data in Brief 29 (2020) 105114",
+    lineage="oral_oscc",
+    # Patients are not in the names and consecutive numbers may be one patient: 1224 images of 230 patients, about 5 each.
+    group_rule=blocks(r"(\w+_\d+x)_(\d+)\.jpg$", 10),
+    notes=(
+        "Resized to 224 x 224 px with the aspect ratio squeezed, at 100x and 400x mixed, so the scale is not known. "
+        "Patients are not known: groups are blocks of ten consecutive numbers within class and magnification, which may "
+        "divide a patient. The magnifications are not equally frequent in the classes. 32 images found under both labels were removed."
+    ),
+)

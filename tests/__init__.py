@@ -1,0 +1,1 @@
+"""Tests of histozoo; `tests/fakes` is the bench they run on."""
