@@ -28,10 +28,8 @@ test: $(STAMP)
 	@$(BIN)/python -m pytest $(PYTEST)
 
 check: $(STAMP)
-	@echo "[check] ruff: lint";          $(BIN)/ruff check .
-	@echo "[check] ruff: format";        $(BIN)/ruff format --check .
-	@echo "[check] mypy --strict";       $(BIN)/mypy
-	@echo "[check] cards as rendered";   $(BIN)/histozoo card --check
+	@failed=0; for step in "ruff check ." "ruff format --check ." "mypy" "histozoo card --check"; do \
+		echo "[check] $$step"; $(BIN)/$$step || failed=1; done; exit $$failed
 
 cards: $(STAMP)
 	@$(BIN)/histozoo card --write

@@ -151,14 +151,13 @@ def check_contract(path: str | Path, header: Header, raw: Mapping[str, Any]) -> 
     Raises:
         IntegrityError: `HZ-A08` with the first field that differs.
     """
-    wanted = json.loads(weights_metadata(raw)["histozoo"])
-    try:
-        found = strict_json.loads(header.metadata.get("histozoo", "null").encode())
-    except ValueError:
-        found = None
-    if found == wanted:
+    wanted, found = weights_metadata(raw)["histozoo"], header.metadata.get("histozoo", "null")
+    if found == wanted:  # as text: to Python, 1 and true are equal
         return
-    field, want, got = _difference(wanted, found)
+    try:
+        field, want, got = _difference(json.loads(wanted), strict_json.loads(found.encode()))
+    except ValueError:
+        field, want, got = "", wanted, found
     raise IntegrityError(
         "HZ-A08",
         f"the weights were published with another pipeline than the entry states: {field or 'nothing is stated in them'}",
@@ -173,7 +172,7 @@ def check_contract(path: str | Path, header: Header, raw: Mapping[str, Any]) -> 
 def _difference(wanted: object, found: object, field: str = "") -> tuple[str, object, object]:
     if isinstance(wanted, dict) and isinstance(found, dict):
         for key in [*wanted, *found]:
-            if wanted.get(key) != found.get(key):
+            if json.dumps(wanted.get(key)) != json.dumps(found.get(key)):
                 return _difference(wanted.get(key), found.get(key), f"{field}.{key}".lstrip("."))
     return field, wanted, found
 

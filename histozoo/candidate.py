@@ -180,41 +180,23 @@ def draft(run: Run, facts: Facts, *, rounding: str, parents: list[dict[str, Any]
         parents: What the run was initialised from, each with `name`, `sha256` and `licence`.
     """
     e = run.experiment
-    name, px, tag = e["name"], e["tile_px"], e["name"].split(".", 1)[1]
     corpus = [{"task": task, **{k: d.get(k) for k in _CORPUS_KEYS}} for task, d in run.data.items()]
-    licence, reason = weights_licence(
-        [*corpus, *({"task": p["name"], "licence": p["licence"]} for p in parents)]
-    )
-    mpp_reason = _mpp_reason(run.data, px)
-    cfg = facts.pretrained_cfg
-    pretrained_cfg = {
-        "tag": tag, "custom_load": False, "input_size": cfg["input_size"], "fixed_input_size": cfg["fixed_input_size"],
-        "interpolation": "bicubic", "crop_pct": 1.0, "crop_mode": "center", "mean": e["mean"], "std": e["std"], "num_classes": 0,
-        "pool_size": cfg["pool_size"], "first_conv": cfg["first_conv"], "classifier": cfg["classifier"], "license": licence,
-        "description": e["corpus"] or f"{e['architecture']} trained with {e['recipe']}", "notes": [f"mpp: {mpp_reason}"],
-    }  # fmt: skip
-    contract = {
-        "tile_px": px, "mpp": None, "mpp_reason": mpp_reason, "resize": "shorter_side", "kernel": "bicubic", "antialias": True,
-        "crop": "center", "value_range": [0.0, 1.0], "mean": e["mean"], "std": e["std"], "colour_order": "RGB", "pooling": facts.pooling,
-        "prefix_tokens": facts.prefix_tokens, "feature_dim": facts.features,
-    }  # fmt: skip
-    weights = {
-        "file": "model.safetensors", "sha256": ZERO_HASH, "bytes": 1, "dtype": "float32", "repo": f"histozoo/{name}", "revision": None,
-        "embedded": None,
-    }  # fmt: skip
+    sources = [*corpus, *({"task": p["name"], "licence": p["licence"]} for p in parents)]
+    licence, reason = weights_licence(sources)
+    mpp_reason = _mpp_reason(run.data, e["tile_px"])
     return {
         "architecture": e["architecture"],
         "num_classes": 0,
         "num_features": facts.features,
         "global_pool": facts.pooling,
         "model_args": facts.model_args,
-        "pretrained_cfg": pretrained_cfg,
+        "pretrained_cfg": _pretrained_cfg(e, facts, licence, mpp_reason),
         "histozoo": {
             "schema": 1,
-            "name": name,
-            "weights": weights,
+            "name": e["name"],
+            "weights": _weights(e["name"]),
             "golden": {"file": "golden.safetensors", "sha256": ZERO_HASH, "bytes": 1},
-            "contract": contract,
+            "contract": _contract(e, facts, mpp_reason),
             "recipe": e["recipe"],
             "experiment": e,
             "corpus": corpus,
@@ -227,6 +209,32 @@ def draft(run: Run, facts: Facts, *, rounding: str, parents: list[dict[str, Any]
             "withdrawn": None,
         },
     }
+
+
+def _pretrained_cfg(e: Mapping[str, Any], facts: Facts, licence: str, mpp_reason: str) -> dict[str, Any]:
+    """What stock timm reads. `crop_pct` is 1: any other value would enlarge every tile and cut its border off."""
+    cfg, tag = facts.pretrained_cfg, e["name"].split(".", 1)[1]
+    return {
+        "tag": tag, "custom_load": False, "input_size": cfg["input_size"], "fixed_input_size": cfg["fixed_input_size"],
+        "interpolation": "bicubic", "crop_pct": 1.0, "crop_mode": "center", "mean": e["mean"], "std": e["std"], "num_classes": 0,
+        "pool_size": cfg["pool_size"], "first_conv": cfg["first_conv"], "classifier": cfg["classifier"], "license": licence,
+        "description": e["corpus"] or f"{e['architecture']} trained with {e['recipe']}", "notes": [f"mpp: {mpp_reason}"],
+    }  # fmt: skip
+
+
+def _contract(e: Mapping[str, Any], facts: Facts, mpp_reason: str) -> dict[str, Any]:
+    return {
+        "tile_px": e["tile_px"], "mpp": None, "mpp_reason": mpp_reason, "resize": "shorter_side", "kernel": "bicubic",
+        "antialias": True, "crop": "center", "value_range": [0.0, 1.0], "mean": e["mean"], "std": e["std"], "colour_order": "RGB",
+        "pooling": facts.pooling, "prefix_tokens": facts.prefix_tokens, "feature_dim": facts.features,
+    }  # fmt: skip
+
+
+def _weights(name: str) -> dict[str, Any]:
+    return {
+        "file": "model.safetensors", "sha256": ZERO_HASH, "bytes": 1, "dtype": "float32", "repo": f"histozoo/{name}",
+        "revision": None, "embedded": None,
+    }  # fmt: skip
 
 
 def _mpp_reason(data: Mapping[str, Mapping[str, Any]], tile_px: int) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, TextIO
 
 import typer
 from rich.console import Console
@@ -15,9 +16,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from typer.core import TyperGroup
 
 from histozoo.errors import HistozooError, Interrupted
-
-if TYPE_CHECKING:
-    from typer import Context
 
 # A terminal knows its width; what goes to a file or another program is not to be cut at 80 columns.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
@@ -27,13 +25,15 @@ err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() el
 class Verbs(TyperGroup):
     """A group of verbs that turns every error raised on purpose into its text and its exit code."""
 
-    def invoke(self, ctx: Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Runs the verb; after `--debug` an error shows its stack trace first.
 
         Raises:
             Exit: With the exit code of the error.
         """
         warnings.showwarning = _show_warning
+        # A scheduler's SIGTERM is answered like Ctrl-C; verbs that know better (pretrain) put their own answer over it.
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -42,6 +42,8 @@ class Verbs(TyperGroup):
             )
         except HistozooError as raised:
             error = raised
+        finally:
+            signal.signal(signal.SIGTERM, before)
         if ctx.params.get("debug"):
             err.print("".join(traceback.format_exception(error)), markup=False, soft_wrap=True)
         err.print(
@@ -53,7 +55,14 @@ class Verbs(TyperGroup):
         raise typer.Exit(error.exit_code)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """Shows what is meant for users, our own warnings, in one line; others belong to developers and are left to `python -W`."""
     if str(message).startswith("HZ-"):
         err.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)

@@ -110,18 +110,20 @@ def resolve(repo: str, filename: str, revision: str | None, *, cache_dir: str | 
 
 def remove_orphans(repo: str, *, cache_dir: str | Path | None = None) -> int:
     """Removes what killed downloads of `repo` left in the client's cache; returns the bytes freed, and says so in a warning."""
-    freed = 0
+    sizes: list[int] = []
     for path in (_repo_folder(repo, cache_dir) / "blobs").glob("*.incomplete"):
         try:
             st = path.stat()
             if time.time() - st.st_mtime > QUIET_SECONDS and not _open_somewhere(path):
                 path.unlink()
-                freed += st.st_size
+                sizes.append(st.st_size)
         except OSError:
             continue  # another process finished or removed it first
-    if freed:
+    freed = sum(sizes)
+    if sizes:
         warnings.warn(
-            f"HZ-B13 removed {freed:,} bytes that killed downloads of {repo} had left", stacklevel=3
+            f"HZ-B13 removed {freed:,} bytes in {len(sizes)} files that killed downloads of {repo} had left",
+            stacklevel=3,
         )
     return freed
 

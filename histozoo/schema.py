@@ -145,7 +145,7 @@ _CONTRACT = record(
         "kernel": one_of(*KERNELS),
         "antialias": one_of(True),  # Pillow always does, so stock timm could not reproduce anything else
         "crop": one_of(*RESIZES),
-        "value_range": where(lambda v: v == [0.0, 1.0], "[0.0, 1.0]"),
+        "value_range": where(lambda v: repr(v) == "[0.0, 1.0]", "[0.0, 1.0]"),
         "mean": _mean,
         "std": _std,
         "colour_order": one_of("RGB"),

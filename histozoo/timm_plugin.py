@@ -144,6 +144,11 @@ def _check_plain(entry: Entry) -> None:
 
 
 def _traits(model: Any) -> dict[str, Any]:
-    """What `repr` does not show and yet changes features: the plain attributes of the model."""
+    """What `repr` does not show and yet changes features: the plain attributes of every module."""
     plain = (str, int, float, bool, tuple, type(None))
-    return {k: v for k, v in vars(model).items() if isinstance(v, plain) and not k.startswith("_")}
+    return {
+        f"{name}.{key}": value
+        for name, module in model.named_modules()
+        for key, value in vars(module).items()
+        if isinstance(value, plain) and not key.startswith("_")
+    }

@@ -141,7 +141,7 @@ def test_a03_a_transposed_shape_and_a_changed_dtype_are_refused(weights: Path) -
     assert caught.value.code == "HZ-A03"
     assert caught.value.expected == "1: fc.weight F32[5, 4]" and caught.value.got == "1: fc.weight F32[4, 5]"
     with_header(weights, lambda text: text.replace(b'"I64"', b'"F64"').replace(b"[4,5]", b"[5,4]"))
-    with pytest.raises(IntegrityError, match="bn.num_batches_tracked F64"):
+    with pytest.raises(IntegrityError, match=r"bn\.num_batches_tracked F64"):
         check(weights, some_tensors())
 
 
@@ -184,7 +184,7 @@ def test_a05_a_prefix_is_recognised(tmp_path: Path, prefix: str) -> None:
 
 
 BROKEN_HEADERS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "duplicate tensor": (lambda t: t.replace(b'{"__m', b'{"fc.weight":{"dtype":"F32","shape":[5,4],"data_offsets":[0,80]},"__m'), "duplicate key 'fc.weight'"),
+    "duplicate tensor": (lambda t: t.replace(b'{"__m', b'{"fc.weight":{},"__m'), "duplicate key 'fc.weight'"),
     "duplicate field": (lambda t: t.replace(b'"dtype":"F32"', b'"dtype":"F32","dtype":"F32"', 1), "duplicate key 'dtype'"),
     "leading space": (lambda t: b" " + t, "starts with '{'"),
     "other padding": (lambda t: t.rstrip() + b"\n" * 8, "ends with '}' and spaces"),

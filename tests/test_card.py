@@ -293,7 +293,9 @@ def test_every_python_block_runs_in_a_fresh_process(
     strangers = [code for code in python if code not in ours]
     env = {"HISTOZOO_ZOO": str(bundle.parents[1] / "zoo")}
     first, second = (
-        json.loads(fresh_python(RUN, json.dumps(part), str(ROOT), env=env).stdout.splitlines()[-1])
+        json.loads(
+            fresh_python(RUN, json.dumps(part), str(ROOT), env=env, timeout=900).stdout.splitlines()[-1]
+        )
         for part in (ours, strangers)
     )
     assert (first["models"], second["models"]) == (4, 3) and second["histozoo"] is False
@@ -310,5 +312,7 @@ def test_every_shell_block_runs(
     assert [c[:2] for c in commands] == [["histozoo", "verify"]]
     code = "import sys; from histozoo.cli import main; sys.argv[0] = 'histozoo'; main()"
     for command in commands:
-        done = fresh_python(code, *command[1:], env={"HISTOZOO_ZOO": str(bundle.parents[1] / "zoo")})
+        done = fresh_python(
+            code, *command[1:], env={"HISTOZOO_ZOO": str(bundle.parents[1] / "zoo")}, timeout=900
+        )
         assert "pass" in done.stdout

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -127,15 +130,19 @@ def test_exit_codes_are_those_documented(
     assert re.search(rf"\b{code} \w+", cli.__doc__ or "")
 
 
-def test_ctrl_c_is_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_no_trace(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from histozoo import demo
 
     def stop(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
+        time.sleep(10)
 
+    before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(demo, "run", stop)
     result = call("demo", code=75)
     assert result.stderr.startswith("HZ-U60 interrupted") and "Traceback" not in result.stderr
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_an_unknown_option_is_a_usage_error() -> None:

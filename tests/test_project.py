@@ -75,6 +75,29 @@ def test_markers_are_strict_and_the_default_run_is_the_quick_one() -> None:
     assert options["filterwarnings"][0] == "error"
 
 
+def test_uv_is_told_what_pip_was_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("uv_install", ROOT / ".ci/uv_install.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = tmp_path / "pip.conf"
+    config.write_text(
+        "[global]\nindex-url = https://one.invalid/simple\ncert = /a.pem\n[install]\nfind-links =\n  /wheels\n  /more wheels\n"
+    )
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
+    monkeypatch.setenv("PIP_INDEX_URL", "https://two.invalid/simple")
+    options, variables = module.uv_options(module.pip_settings())
+    assert options[:2] == ["--index-strategy", "unsafe-best-match"]
+    pairs = list(zip(options[2::2], options[3::2], strict=True))
+    assert [value for option, value in pairs if option == "--default-index"] == ["https://two.invalid/simple"]
+    assert [value for option, value in pairs if option == "--find-links"] == ["/wheels", "/more", "wheels"]
+    assert variables["SSL_CERT_FILE"] == "/a.pem"
+
+
 # -- packages --
 
 

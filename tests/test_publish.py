@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -144,7 +145,7 @@ def test_publishing_twice_gives_identical_bytes(
     assert house.written() == published[0].written()
 
 
-def test_a_transformer_reloads_too(house: House) -> None:
+def test_a_transformer_states_its_tokens_and_size(house: House, trusting: None) -> None:
     bundle = house.publish(make_run(house.runs, "test_vit", settings={"tile_px": 160, "train_px": 160}))
     raw = json.loads((bundle / "config.json").read_text())
     assert raw["histozoo"]["contract"]["prefix_tokens"] == 1
@@ -254,30 +255,32 @@ def test_a06_a_constant_matrix_is_refused(house: House) -> None:
         house.publish(make_run(house.runs, weights={key: torch.full_like(weights[key], 0.5)}))
 
 
-def test_a08_a_transform_that_is_not_timms_is_refused_as_preprocess_stage(
+def test_a08_a_bundle_that_stock_timm_computes_otherwise_is_refused(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = contract.transform
-    monkeypatch.setattr(contract, "transform", lambda entry: lambda tile: right(entry)(tile).flip(0))
-    with pytest.raises(
-        IntegrityError, match="HZ-A08 stock timm computes something else: preprocess stage differs by"
-    ):
-        house.publish(make_run(house.runs))
-    assert house.written() == {}
-
-
-def test_a08_a_model_that_is_not_timms_is_refused_as_model_stage(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    right = golden.features
+    transform, features = contract.transform, golden.features
+    monkeypatch.setattr(contract, "transform", lambda entry: lambda tile: transform(entry)(tile).flip(0))
+    # The smallest difference there is: one unit in the last place of every feature.
+    last_bit = torch.tensor(9.0)
     monkeypatch.setattr(
-        golden, "features", lambda model, x_BCHW: torch.nextafter(right(model, x_BCHW), torch.tensor(9.0))
+        golden, "features", lambda model, x_BCHW: torch.nextafter(features(model, x_BCHW), last_bit)
     )
-    with pytest.raises(
-        IntegrityError, match=r"HZ-A08 stock timm computes something else: model stage differs by \d"
-    ):
+    with pytest.raises(IntegrityError) as refused:
         house.publish(make_run(house.runs))
+    assert re.search(
+        r"HZ-A08 stock timm computes something else: preprocess stage differs by \d\S+; model stage differs by \d",
+        str(refused.value),
+    )
     assert house.written() == {}
+
+
+def test_a08_the_stage_that_differs_is_named() -> None:
+    same = {"pixels": 0.0, "features": 0.0, "histozoo": False}
+    assert gates._stage({**same, "pixels": 0.5}).endswith(": preprocess stage differs by 0.5")
+    assert gates._stage({**same, "features": "shape [4, 9] instead of [4, 96]"}).endswith(
+        ": model stage differs by shape [4, 9] instead of [4, 96]"
+    )
+    assert "imported histozoo" in gates._stage({**same, "histozoo": True})
 
 
 def test_a_result_that_is_no_score_or_has_no_interval_is_refused() -> None:

@@ -22,7 +22,13 @@ from timm.models import _registry as timm_registry  # noqa: E402
 
 RESNET, VIT = "test_resnet.multitask_tiny", "test_vit.multitask_tiny"
 TABLES = (
-    *("_module_to_models", "_model_to_module", "_model_entrypoints", "_model_has_pretrained", "_model_default_cfgs"),
+    *(
+        "_module_to_models",
+        "_model_to_module",
+        "_model_entrypoints",
+        "_model_has_pretrained",
+        "_model_default_cfgs",
+    ),
     *("_model_pretrained_cfgs", "_model_with_tags", "_deprecated_models"),
 )
 
@@ -81,7 +87,9 @@ def test_only_our_names_are_added_and_timms_own_are_unchanged(zoo: Path, tables:
         arch = name.split(".")[0]
         assert now["_model_default_cfgs"][arch].tags[0] == tables["_model_default_cfgs"][arch].tags[0]
         assert now["_model_default_cfgs"][arch].tags[-1] == name.split(".")[1]
-        assert timm.get_pretrained_cfg(arch).tag != "multitask_tiny", "a bare architecture never means our tag"
+        assert timm.get_pretrained_cfg(arch).tag != "multitask_tiny", (
+            "a bare architecture never means our tag"
+        )
     assert set(timm.list_models("*.multitask_tiny", pretrained=True)) == set(names)
     assert timm_plugin.register() == [], "a second time adds nothing"
 
@@ -99,7 +107,14 @@ def test_timm_gives_the_golden_features_with_its_own_options(zoo: Path) -> None:
         assert list(config["mean"]) == registry.entry(name).contract.mean and config["crop_pct"] == 1.0
     assert timm.create_model(RESNET, pretrained=True, num_classes=3).num_classes == 3
     assert timm.create_model(RESNET, pretrained=True, in_chans=1)(torch.rand(1, 1, 96, 96)).shape == (1, 96)
-    assert len(timm.create_model(RESNET, pretrained=True, features_only=True, out_indices=(1, 2))(torch.rand(1, 3, 96, 96))) == 2
+    assert (
+        len(
+            timm.create_model(RESNET, pretrained=True, features_only=True, out_indices=(1, 2))(
+                torch.rand(1, 3, 96, 96)
+            )
+        )
+        == 2
+    )
 
 
 def test_nothing_is_read_until_weights_are_asked_for(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +154,9 @@ def test_a02_timm_refuses_a_changed_file_as_every_door_does(
         timm.create_model(RESNET, pretrained=True, **options)
 
 
-def test_c23_timm_refuses_a_withdrawn_model(zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_c23_timm_refuses_a_withdrawn_model(
+    zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = as_zoo(zoo / "dist" / RESNET, tmp_path)
     edit(path, lambda raw: raw["histozoo"].update(withdrawn={"reason": "bad", "replacement": None}))
     monkeypatch.setattr(registry, "ZOO", tmp_path)
@@ -157,7 +174,9 @@ def test_c21_a_name_that_timm_has_already_is_left_alone_and_said(zoo: Path) -> N
     assert timm_registry._model_pretrained_cfgs[RESNET] is theirs
 
 
-def test_a_broken_entry_keeps_only_itself_out(zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_entry_keeps_only_itself_out(
+    zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in registry.names():
         as_zoo(zoo / "dist" / name, tmp_path)
     edit(tmp_path / f"{VIT}.json", lambda raw: raw.pop("architecture"))
@@ -199,13 +218,14 @@ def test_a_zoo_folder_that_is_gone_does_not_break_timm(zoo: Path, monkeypatch: p
 def test_a08_an_entry_whose_arguments_a_tag_cannot_carry_is_refused(
     tables: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import histozoo
-    from histozoo import artifact
     from safetensors.torch import load_file
 
+    import histozoo
+    from histozoo import artifact
+
     bundle = make_bundle(tmp_path / "dist", VIT)
-    # A ViT whose features are averaged over patches after another norm would be another model under the same tag.
-    edit(bundle / "config.json", lambda raw: raw["model_args"].update(dynamic_img_size=True))
+    # Whatever changes the model and not its tensors would be another model under the same tag.
+    edit(bundle / "config.json", lambda raw: raw["model_args"].update(dynamic_img_pad=True))
     raw = registry.read_entry(bundle / "config.json").raw
     path = bundle / "model.safetensors"
     digest = artifact.save_canonical(load_file(path), path, artifact.weights_metadata(raw))
@@ -216,7 +236,7 @@ def test_a08_an_entry_whose_arguments_a_tag_cannot_carry_is_refused(
     monkeypatch.setenv("HISTOZOO_WEIGHTS_DIR", str(tmp_path / "dist"))
     assert histozoo.load(VIT)(torch.rand(1, 3, 96, 96)).shape == (1, 64)
     timm_plugin.register()
-    with pytest.raises(IntegrityError, match=r"(?s)HZ-A08.*model_args.*dynamic_img_size.*histozoo.load"):
+    with pytest.raises(IntegrityError, match=r"(?s)HZ-A08.*model_args.*dynamic_img_pad.*histozoo.load"):
         timm.create_model(VIT, pretrained=True)
 
 
@@ -241,8 +261,12 @@ print(len(timm.list_models("*.multitask_tiny", pretrained=True)))
 """
 
 
-@pytest.mark.parametrize("first, second", [("import histozoo", "import timm"), ("import timm", "import histozoo")])
-def test_either_import_order_in_a_fresh_process(made: Path, fresh_python: Any, first: str, second: str) -> None:
+@pytest.mark.parametrize(
+    "first, second", [("import histozoo", "import timm"), ("import timm", "import histozoo")]
+)
+def test_either_import_order_in_a_fresh_process(
+    made: Path, fresh_python: Any, first: str, second: str
+) -> None:
     env = {"HISTOZOO_ZOO": str(made), "HISTOZOO_WEIGHTS_DIR": str(made / "dist")}
     done = fresh_python(ORDERS.format(first=first, second=second), RESNET, VIT, env=env)
     assert done.stdout.split() == ["3"]

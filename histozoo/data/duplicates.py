@@ -4,7 +4,7 @@ Candidates are pairs whose 64-bit difference hashes (Krawetz, "Kind of like that
 9 x 8 grey thumbnail) differ in few bits under one of the eight symmetries of a square. A candidate counts only when its pixels agree too:
 bland tiles such as single red cells have alike hashes, but not the same grain.
 
-Shapes: N tiles, P pairs, H W C pixels of a tile, h w of a thumbnail.
+Shapes: N tiles, P pairs, H W C pixels of a tile, h w of a thumbnail, I its pixels in one row.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ NEAR = Likeness(correlation=0.65, difference=20.0)
 _THUMBNAIL_PX = 32
 _log = logging.getLogger(__name__)
 _BLOCK = 512
+_BLANK = 1e-3
 
 
 def find_duplicates(tiles_NHWC: NDArray[np.uint8], *, least: Likeness = NEAR) -> NDArray[np.int64]:
@@ -57,11 +58,14 @@ def find_duplicates(tiles_NHWC: NDArray[np.uint8], *, least: Likeness = NEAR) ->
     """
     thumbs_NhwC = _thumbnails(tiles_NHWC, _THUMBNAIL_PX)
     found = [np.empty((0, 2), dtype=np.int64)]
-    hashes_N = _hashes(thumbs_NhwC)
+    hashes_N, grain_NI = _hashes(thumbs_NhwC), _grain(thumbs_NhwC)
     for turn in range(8):
         turned_NhwC = _turn(thumbs_NhwC, turn)
+        turned_NI = _grain(turned_NhwC)
         for pairs in _alike(hashes_N, _hashes(turned_NhwC)):
-            found.append(pairs[_same_pixels(thumbs_NhwC, turned_NhwC, pairs, least)])
+            # Cheapest first: most candidates fall at their grain.
+            pairs = pairs[_correlation(grain_NI, turned_NI, pairs) >= least.correlation]
+            found.append(pairs[_difference(thumbs_NhwC, turned_NhwC, pairs) <= least.difference])
     return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
 
 
@@ -138,7 +142,7 @@ def _area(source_px: int, target_px: int) -> NDArray[np.float32]:
     left, right = edges[:-1, None], edges[1:, None]
     pixel = np.arange(source_px)[None]
     covered = np.clip(np.minimum(right, pixel + 1) - np.maximum(left, pixel), 0, 1)
-    return (covered / covered.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(covered / covered.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def _turn(x_NhwC: NDArray[np.float32], turn: int) -> NDArray[np.float32]:
@@ -166,28 +170,31 @@ def _alike(first_N: NDArray[np.uint64], second_N: NDArray[np.uint64]) -> Iterato
         yield from (pairs[i : i + 4 * _BLOCK] for i in range(0, len(pairs), 4 * _BLOCK))
 
 
-def _same_pixels(
-    first_NhwC: NDArray[np.float32],
-    second_NhwC: NDArray[np.float32],
-    pairs: NDArray[np.int64],
-    least: Likeness,
-) -> NDArray[np.bool_]:
-    a_PhwC, b_PhwC = first_NhwC[pairs[:, 0]], second_NhwC[pairs[:, 1]]
-    difference_P = np.sqrt(((a_PhwC - b_PhwC) ** 2).mean(axis=(1, 2, 3)))
-    correlation_P = _correlation(_grain(a_PhwC), _grain(b_PhwC))
-    return np.asarray((difference_P <= least.difference) & (correlation_P >= least.correlation))
+def _grain(thumbs_NhwC: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns the grey thumbnails minus the mean of each 3 x 3 neighbourhood as unit vectors `[N, I]`, zero for a blank tile.
 
-
-def _grain(x_PhwC: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns the grey thumbnail minus the mean of its 3 x 3 neighbourhood: what two pictures of the same kind of thing do not share."""
-    grey = np.pad(x_PhwC.mean(axis=3), ((0, 0), (1, 1), (1, 1)), mode="edge")
+    It is what two pictures of the same kind of thing do not share.
+    """
+    grey = np.pad(thumbs_NhwC.mean(axis=3), ((0, 0), (1, 1), (1, 1)), mode="edge")
     h, w = grey.shape[1] - 2, grey.shape[2] - 2
     blur = sum(grey[:, y : y + h, x : x + w] for y in range(3) for x in range(3)) / 9
-    return np.asarray(grey[:, 1:-1, 1:-1] - blur, dtype=np.float32)
+    grain_NI = (grey[:, 1:-1, 1:-1] - blur).reshape(len(grey), h * w)
+    norm_N1 = np.linalg.norm(grain_NI, axis=1, keepdims=True)
+    return np.asarray(np.where(norm_N1 > _BLANK, grain_NI / np.maximum(norm_N1, _BLANK), 0), dtype=np.float32)
 
 
-def _correlation(a_Phw: NDArray[np.float32], b_Phw: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns the correlation of each pair; two blank tiles correlate fully."""
-    a, b = a_Phw.reshape(len(a_Phw), -1), b_Phw.reshape(len(b_Phw), -1)
-    product, norm = (a * b).sum(axis=1), np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    return np.asarray(np.where(norm > 1e-3, product / np.maximum(norm, 1e-3), 1.0), dtype=np.float32)
+def _correlation(
+    first_NI: NDArray[np.float32], second_NI: NDArray[np.float32], pairs: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Returns the correlation of each pair's grain; two blank tiles correlate fully."""
+    a_PI, b_PI = first_NI[pairs[:, 0]], second_NI[pairs[:, 1]]
+    blank_P = ~(a_PI.any(axis=1) | b_PI.any(axis=1))
+    return np.asarray(np.where(blank_P, 1, np.einsum("pi,pi->p", a_PI, b_PI)), dtype=np.float32)
+
+
+def _difference(
+    first_NhwC: NDArray[np.float32], second_NhwC: NDArray[np.float32], pairs: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Returns the root mean square difference of each pair in grey levels."""
+    square = (first_NhwC[pairs[:, 0]] - second_NhwC[pairs[:, 1]]) ** 2
+    return np.asarray(np.sqrt(square.mean(axis=(1, 2, 3))), dtype=np.float32)

@@ -200,16 +200,18 @@ def _deal(
     scarce_first: bool,
 ) -> tuple[int, float, NDArray[np.int64]]:
     """Returns how many (part, class) cells stay empty, the squared distance from the shares, and each group's part."""
-    share_GK, holds_GK = counts_GK / np.maximum(counts_GK.sum(axis=0), 1), counts_GK > 0
+    share_GK = counts_GK / np.maximum(counts_GK.sum(axis=0), 1)
+    holds_GK: NDArray[np.bool_] = np.asarray(counts_GK > 0)
+    must = _MUST if scarce_first else 0.0
     lacking_SK = np.repeat(shares_S[:, None], counts_GK.shape[1], axis=1)
-    missing_SK = np.repeat(holds_GK.any(axis=0)[None], len(shares_S), axis=0)
+    missing_SK = np.repeat(np.any(holds_GK, axis=0, keepdims=True), len(shares_S), axis=0)
     left_K = holds_GK.sum(axis=0)
     shuffled_G = random.permutation(len(counts_GK))
     part_G = np.zeros(len(counts_GK), dtype=np.int64)
     for g in shuffled_G[np.argsort(-share_GK[shuffled_G].max(axis=1), kind="stable")]:
         # A class with no more groups left than parts without it is scarce: each of its groups must open another part.
-        urgent_K = scarce_first & holds_GK[g] & (left_K <= missing_SK.sum(axis=0))
-        part_G[g] = s = int(np.argmax(lacking_SK @ share_GK[g] + _MUST * (missing_SK & urgent_K).sum(axis=1)))
+        urgent_K = holds_GK[g] & (left_K <= missing_SK.sum(axis=0))
+        part_G[g] = s = int(np.argmax(lacking_SK @ share_GK[g] + must * (missing_SK & urgent_K).sum(axis=1)))
         lacking_SK[s] -= share_GK[g]
         missing_SK[s] &= ~holds_GK[g]
         left_K -= holds_GK[g]

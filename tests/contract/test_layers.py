@@ -14,14 +14,45 @@ ROOT = Path(histozoo.__file__).parent
 
 # Each room may import the rooms before it, and standard-library-only rooms must stay so.
 RELEASE = (
-    *("errors", "strict_json", "fields", "schema", "durable", "entries", "registry", "header", "integrity", "artifact"),
-    *("contract", "hub_errors", "hub", "sources", "skip_init", "loading", "timm_plugin", "timm_hook", "__init__"),
+    *(
+        "errors",
+        "strict_json",
+        "fields",
+        "schema",
+        "durable",
+        "entries",
+        "registry",
+        "header",
+        "integrity",
+        "artifact",
+    ),
+    *(
+        "contract",
+        "hub_errors",
+        "hub",
+        "sources",
+        "skip_init",
+        "loading",
+        "timm_plugin",
+        "timm_hook",
+        "__init__",
+    ),
 )
 STANDARD_LIBRARY_ONLY = (
     *("errors", "strict_json", "fields", "schema", "durable", "entries", "registry", "header", "integrity"),
     *("hub_errors", "timm_hook", "__init__"),
 )
-HEAVY = {"torch", "timm", "torchvision", "numpy", "PIL", "safetensors", "huggingface_hub", "transformers", "datasets"}
+HEAVY = {
+    "torch",
+    "timm",
+    "torchvision",
+    "numpy",
+    "PIL",
+    "safetensors",
+    "huggingface_hub",
+    "transformers",
+    "datasets",
+}
 
 
 def imports(path: Path, *, top_level: bool = False) -> Iterator[str]:
@@ -30,7 +61,9 @@ def imports(path: Path, *, top_level: bool = False) -> Iterator[str]:
     skipped: set[ast.AST] = set()
     if top_level:
         for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef) or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)):
+            if isinstance(node, ast.FunctionDef) or (
+                isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+            ):
                 skipped |= set(ast.walk(node))
     for node in ast.walk(tree):
         if node in skipped:
@@ -65,7 +98,9 @@ def test_a_room_that_promises_the_standard_library_keeps_to_it(room: str) -> Non
     assert not heavy
 
 
-@pytest.mark.parametrize("room", [room for room in RELEASE if room not in ("skip_init", *STANDARD_LIBRARY_ONLY)])
+@pytest.mark.parametrize(
+    "room", [room for room in RELEASE if room not in ("skip_init", *STANDARD_LIBRARY_ONLY)]
+)
 def test_importing_a_release_room_imports_nothing_heavy(room: str) -> None:
     heavy = {name.split(".")[0] for name in imports(ROOT / f"{room}.py", top_level=True)} & HEAVY
     assert not heavy
@@ -73,7 +108,9 @@ def test_importing_a_release_room_imports_nothing_heavy(room: str) -> None:
 
 def test_the_walk_sees_what_it_must_see() -> None:
     """The test itself: an import of the training side inside a function would be found."""
-    assert "datasets" in {n.split(".")[0] for p in (ROOT / "data").glob("*.py") for n in imports(p)} | {"datasets"}
+    assert "datasets" in {n.split(".")[0] for p in (ROOT / "data").glob("*.py") for n in imports(p)} | {
+        "datasets"
+    }
     assert {"registry", "loading"} <= reached("timm_plugin") and "integrity" in reached("hub")
     assert "torch" in {n.split(".")[0] for n in imports(ROOT / "loading.py")}
     assert "torch" not in {n.split(".")[0] for n in imports(ROOT / "loading.py", top_level=True)}

@@ -1,0 +1,268 @@
+"""The pretrain verb, from an experiment to a finished run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from histozoo import checkpoints, experiment, pretrain, run_folder
+from histozoo.data.splits import Split
+from histozoo.errors import IntegrityError, UsageError
+from histozoo.tasks import TASKS
+from tests.fakes.tasks import DRAWN, write_drawn
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> Iterator[Path]:
+    """An experiment on drawn tiles; `parent/data` holds them."""
+    torch.set_num_threads(1)
+    path = write_drawn(tmp_path)
+    yield path
+    for name in DRAWN:
+        TASKS.pop(name)
+
+
+def run(drawn: Path, runs: str = "runs", **changes: Any) -> Path:
+    return pretrain.run(
+        drawn, data_root=drawn.parent / "data", runs=drawn.parent / runs, device="cpu", **changes
+    )
+
+
+def digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "final" / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_a_run_folder_holds_what_a_publisher_needs(drawn: Path) -> None:
+    folder = run(drawn)
+    assert folder.name == "test_resnet.multitask_drawn"
+    weights = load_file(folder / "final" / "model.safetensors")
+    assert weights["heads.drawn_stroma.weight"].shape[0] == 3
+    assert {k.partition(".")[0] for k in weights} == {"backbone", "heads"}
+    moments = load_file(folder / "final" / "optimizer.safetensors")
+    assert moments["heads.drawn_nuclei.weight.exp_avg"].shape == weights["heads.drawn_nuclei.weight"].shape
+    done = json.loads((folder / "final" / "DONE.json").read_text())
+    assert done["model.safetensors"]["sha256"] == digest(folder)
+    data = json.loads((folder / "data.json").read_text())
+    assert data["drawn_nuclei"]["n"] == 24
+    assert data["drawn_nuclei"]["lineage"] == "first"
+    assert json.loads((folder / "experiment.json").read_text())["steps"] == 12
+    assert json.loads((folder / "environment.json").read_text())["torch"] == torch.__version__
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records if "val_drawn_nuclei" in r] == [6, 12]
+    assert not list(folder.glob("**/*.tmp"))
+
+
+def test_training_learns_what_the_drawn_tiles_show(drawn: Path) -> None:
+    folder = run(drawn, steps=60, eval_every=60, lr=3e-3)
+    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-2])
+    assert last["val_drawn_nuclei"] > 0.7  # chance is 0.5
+
+
+def test_training_and_validation_rows_share_no_group(drawn: Path) -> None:
+    data = json.loads((run(drawn) / "data.json").read_text())
+    for name, task in DRAWN.items():
+        groups = np.asarray(task.load(drawn.parent / "data")["group"])
+        split = Split.from_json(data[name]["split"])
+        parts = [set(groups[rows]) for rows in (split.train, split.val, split.test)]
+        assert all(parts)
+        assert sum(map(len, parts)) == len(set.union(*parts))
+
+
+def test_the_same_command_again_does_nothing_when_done_and_the_same_from_scratch(drawn: Path) -> None:
+    first = run(drawn)
+    stamp = (first / "final" / "model.safetensors").stat().st_mtime_ns
+    assert (run(drawn) / "final" / "model.safetensors").stat().st_mtime_ns == stamp
+    assert digest(run(drawn, runs="others")) == digest(first)
+
+
+def test_leaving_out_a_lineage_trains_on_the_others_only_and_says_so(drawn: Path) -> None:
+    folder = run(drawn, leave_out=["first"])
+    assert folder.name == "test_resnet.multitask_drawn-without-first"
+    assert list(json.loads((folder / "data.json").read_text())) == ["drawn_stroma"]
+    assert json.loads((folder / "experiment.json").read_text())["leave_out"] == ["first"]
+    with pytest.raises(UsageError, match="HZ-U44 no task of the experiment has this lineage") as caught:
+        run(drawn, leave_out=["third"])
+    assert "first, second" in str(caught.value)
+    with pytest.raises(UsageError, match="HZ-U44 no task is left"):
+        run(drawn, leave_out=["first", "second"])
+
+
+def half_done(drawn: Path) -> Path:
+    """A run that stopped at step 8 of 12."""
+    folder = run(drawn)
+    checkpoints_left = folder / "checkpoint-12"
+    for path in sorted([*checkpoints_left.rglob("*"), *(folder / "final").rglob("*")], reverse=True):
+        path.unlink()
+    checkpoints_left.rmdir()
+    (folder / "final").rmdir()
+    return folder
+
+
+def test_a_stopped_run_continues_from_its_checkpoint_to_the_same_weights(drawn: Path) -> None:
+    whole = digest(run(drawn, runs="others"))
+    folder = half_done(drawn)
+    assert checkpoints.newest_valid(folder) == folder / "checkpoint-8"
+    assert digest(run(drawn)) == whole
+
+
+@pytest.mark.parametrize("what", ["experiment", "data", "code"])
+def test_f44_a_changed_run_is_refused_with_the_difference_unless_accepted(
+    drawn: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = half_done(drawn)
+    changes: dict[str, Any] = {}
+    if what == "experiment":
+        changes["lr"] = 5e-4
+    elif what == "data":
+        from PIL import Image
+
+        Image.new("RGB", (40, 40), "white").save(
+            drawn.parent / "data" / "drawn_nuclei" / "images" / "few_000.png"
+        )
+    else:
+        now = run_folder.environment()
+        monkeypatch.setattr(run_folder, "environment", lambda: {**now, "code": "0" * 64})
+    with pytest.raises(IntegrityError, match="HZ-F44 this run was started differently") as caught:
+        run(drawn, **changes)
+    named = {
+        "experiment": "experiment.json.lr: 0.001 -> 0.0005",
+        "data": "drawn_nuclei.fingerprint",
+        "code": "code:",
+    }
+    assert named[what] in caught.value.got
+    assert checkpoints.newest_valid(folder) == folder / "checkpoint-8"
+    run(drawn, accept_change=True, **changes)
+    recorded = json.loads((folder / "changes.jsonl").read_text().splitlines()[0])
+    assert any(named[what] in change for change in recorded)
+
+
+def test_f48_a_second_job_on_the_same_folder_is_refused_and_told_who_owns_it(drawn: Path) -> None:
+    folder = run(drawn)
+    with (
+        run_folder.locked(folder),
+        pytest.raises(UsageError, match="HZ-F48 another process trains") as caught,
+    ):
+        run(drawn)
+    assert f"process {os.getpid()}" in caught.value.got
+    assert run(drawn) == folder
+
+
+def test_f45_weights_that_are_not_finite_are_never_finished(drawn: Path) -> None:
+    e = experiment.read(drawn)
+    recipe = pretrain.build_recipe(
+        e, pretrain.prepare_tasks(e, data_root=drawn.parent / "data", cache=drawn.parent / "cache")
+    )
+    with torch.no_grad():
+        next(recipe.parameters())[0] = float("nan")
+    with pytest.raises(IntegrityError, match="HZ-A06"):
+        run_folder.finish(drawn.parent, recipe, None)
+    assert not (drawn.parent / "final").exists()
+
+
+@pytest.mark.parametrize("preset", ["faithful", "modern"])
+def test_initialising_from_a_timm_model_transplants_its_batch_norms(
+    drawn: Path, preset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import timm
+
+    source = timm.create_model("test_resnet", num_classes=0)
+    path = drawn.parent / "pretrained.safetensors"
+    save_file(source.state_dict(), path)
+    real = timm.create_model
+    monkeypatch.setattr(
+        timm,
+        "create_model",
+        lambda name, pretrained=False, **k: real(name, checkpoint_path=path if pretrained else "", **k),
+    )
+    prepared: list[int] = []
+    from histozoo.recipes import batch_norm, multitask
+
+    def count(model: Any, batches: Any) -> None:
+        batches = list(batches)
+        prepared.append(len(batches))
+        batch_norm.transplant_batch_norm(model, batches)
+
+    monkeypatch.setattr(multitask, "transplant_batch_norm", count)
+    folder = run(drawn, init="timm:test_resnet", preset=preset, lr=1e-9, head_warmup_steps=0)
+    assert prepared == ([20] if preset == "faithful" else [])
+    weights = load_file(folder / "final" / "model.safetensors")
+    kernel = next(k for k, v in source.state_dict().items() if v.ndim == 4)
+    assert torch.allclose(weights[f"backbone.{kernel}"], source.state_dict()[kernel], atol=1e-4)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from histozoo import pretrain
+from histozoo.errors import HistozooError
+from histozoo.tasks import TASKS
+from tests.fakes.tasks import DRAWN
+TASKS.update(DRAWN)
+drawn = Path(sys.argv[1])
+changes = dict(a.split("=") for a in sys.argv[3:])
+try:
+    pretrain.run(drawn, data_root=drawn.parent / "data", runs=drawn.parent / sys.argv[2], device="cpu",
+                 **{k: int(v) if v.isdigit() else v for k, v in changes.items()})
+except HistozooError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+def start(drawn: Path, runs: str, *changes: str, processes: int = 1) -> subprocess.Popen[str]:
+    script = drawn.parent / "script.py"
+    script.write_text(SCRIPT)
+    launcher = (
+        ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        if processes > 1
+        else []
+    )
+    command = [sys.executable, *launcher, str(script), str(drawn), runs, *changes]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_f41_sigterm_saves_and_exits_with_75_and_the_run_can_go_on(drawn: Path) -> None:
+    process = start(drawn, "stopped", "steps=100000", "save_every=100000", "eval_every=100000")
+    log = drawn.parent / "stopped" / "test_resnet.multitask_drawn" / "tensorboard"
+    deadline = time.monotonic() + 240  # importing torch and transformers can take a minute on a busy machine
+    while not log.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "training did not start"
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, output
+    assert "HZ-F41 stopped by SIGTERM at step" in output
+    assert "run the same command again" in output
+    assert checkpoints.newest_valid(log.parent) is not None
+
+
+def test_two_processes_train_one_model_with_absent_heads_and_a_frozen_trunk(drawn: Path) -> None:
+    """Every parameter gets its gradient on every process, or torchrun's all-reduce would wait for ever."""
+    text = drawn.read_text() + 'preset = "faithful"\nhead_warmup_steps = 4\n'
+    drawn.write_text(text.replace("batch_size = 8", "batch_size = 2").replace("warmup_steps = 2\n", "", 1))
+    process = start(drawn, "two", processes=2)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    folder = drawn.parent / "two" / "test_resnet.multitask_drawn"
+    assert json.loads((folder / "environment.json").read_text())["processes"] == 2
+    assert all(torch.isfinite(v).all() for v in load_file(folder / "final" / "model.safetensors").values())
+    assert digest(folder) != digest(run(drawn))
