@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from histozoo.candidate import round_once
 from histozoo.errors import IntegrityError, UsageError
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def read_run(folder: str | Path) -> Run:
 def trained_trunk(run: Run) -> nn.Module:
     """Returns the trunk of a run in eval mode, its file checked against the hash that the run recorded.
 
+    The weights are rounded as `publish` rounds them, so that what is measured is what is published.
+
     Raises:
         IntegrityError: `HZ-A02` the file is not what the run wrote; `HZ-A05` its tensors are not those of the architecture.
     """
@@ -98,7 +101,8 @@ def trained_trunk(run: Run) -> nn.Module:
             kept="nothing was evaluated",
             next_step="train the run again, or restore the file",
         )
-    state = {k.removeprefix(_PREFIX): v for k, v in load(content).items() if k.startswith(_PREFIX)}
+    raw = {k.removeprefix(_PREFIX): v for k, v in load(content).items() if k.startswith(_PREFIX)}
+    state, _ = round_once(raw)
     model: nn.Module = timm.create_model(run.architecture, pretrained=False, num_classes=0)
     try:
         model.load_state_dict(state, strict=True)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from histozoo import artifact, registry
+from tests.fakes.github import GitHub
 from tests.fakes.hub import Hub
 from tests.fakes.zoo import as_zoo, make_bundle
 
@@ -48,7 +49,7 @@ for name in jobs:
 
 TORCH_HUB = """
 import sys, torch
-sys.path[:] = [p for p in sys.path if p != jobs[next(iter(jobs))]["root"]]
+sys.path[:] = [p for p in sys.path if p not in ("", jobs[next(iter(jobs))]["root"])]
 assert "histozoo" not in sys.modules
 for name in jobs:
     for spelling in (name, name.replace(".", "_")):
@@ -169,16 +170,57 @@ def test_every_door_gives_the_published_bits(
     assert not wrong, "not bit-equal: [pixels, features, shape, dtype]"
 
 
-def test_c22_torch_hub_without_a_dependency_says_which(fresh_python: Any, tmp_path: Path) -> None:
-    code = """
-import importlib.util, torch
-real = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *a: None if name == "timm" else real(name, *a)
-try: torch.hub.load({root!r}, "anything", source="local")
-except RuntimeError as error: print(error)
+def test_c22_torch_hub_without_a_dependency_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    import torch
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "timm" else real(name, *a)
+    )
+    with pytest.raises(RuntimeError, match=r"Missing dependencies: timm"):
+        torch.hub.load(str(ROOT), "anything", source="local")
+
+
+FROM_GITHUB = """
+import torch
+sys.path[:] = [p for p in sys.path if p not in ("", jobs[next(iter(jobs))]["root"])]
+for name in jobs:
+    model = torch.hub.load("histozoo/histozoo:v1", name.replace(".", "_"), trust_repo=True)
+    import histozoo
+    assert torch.hub.get_dir() in histozoo.__file__, histozoo.__file__
+    judge(name, "GitHub", model, histozoo.preprocess(name))
+torch.hub.urlopen = None  # from here on GitHub cannot be reached
+again = torch.hub.load("histozoo/histozoo:v1", name, trust_repo=True, num_classes=3)
+assert again.num_classes == 3
+print(json.dumps(found))
 """
-    done = fresh_python(code.format(root=str(ROOT)), env={"HISTOZOO_ZOO": None})
-    assert "Missing dependencies: timm" in done.stdout
+
+
+def test_c22_torch_hub_from_github_and_then_offline(
+    bundles: dict[str, Path], hub: Hub, fresh_python: Any, tmp_path: Path
+) -> None:
+    name = "test_resnet.multitask_tiny"
+    bundle = bundles[name]
+    clone = tmp_path / "clone"
+    shutil.copytree(
+        ROOT / "histozoo", clone / "histozoo", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors")
+    )
+    shutil.copy(ROOT / "hubconf.py", clone)
+    as_zoo(bundle, clone / "histozoo" / "zoo", revision=hub.add_folder(f"histozoo/{name}", bundle))
+    job = {name: {"golden": str(bundle / "golden.safetensors"), "root": str(ROOT)}}
+    with GitHub() as github:
+        github.add("histozoo/histozoo", clone, ref="v1")
+        env = {"HISTOZOO_ZOO": None}
+        done = fresh_python(
+            COMMON + github.redirected() + FROM_GITHUB, json.dumps(job), env=env, cwd=tmp_path
+        )
+        assert "/histozoo/histozoo/zipball/v1" in github.log
+    assert json.loads(done.stdout.splitlines()[-1])[f"{name} GitHub"][:2] == [True, True]
+    assert hub.requests(r"GET .*model\.safetensors"), (
+        "the weights come from the Hub, verified, and not with the clone"
+    )
 
 
 def test_hubconf_is_the_registry(bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

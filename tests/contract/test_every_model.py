@@ -1,4 +1,4 @@
-"""What holds for every published model, applied to whatever lies in the package's zoo; and to a drawn one, so that the rules are seen to act."""
+"""What holds for every published model, applied to whatever lies in the package's zoo; and to a tiny one, so that the rules act."""
 
 from __future__ import annotations
 
