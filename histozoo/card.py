@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from histozoo import doors, durable
+from histozoo import doors, durable, result_rows
 from histozoo.errors import IntegrityError
 from histozoo.licence import RESEARCH_ONLY
 from histozoo.registry import Entry, read_entry
@@ -25,14 +25,13 @@ SECTIONS = (
 )  # fmt: skip
 _SPECIAL = re.compile(r"([\\`*\[\]<>|$])|^([-+_#])(?=[-\s_#]|$)|(?<=^\d)([.)])(?=\s|$)")
 _LEFT_OUT = (
-    "Rows on tasks left out of training show the recipe, not these very weights: they were measured on the same experiment trained "
-    "without every task of that lineage."
+    "These rows show the recipe, not these very weights: each was measured on the same experiment trained without any task of that "
+    "lineage. Grouped five-fold cross-validation over all tiles of the task."
 )
-_SUBJECTS = {
-    "trained": "this model",
-    "random": "same architecture, random weights",
-    "difference": "difference, this model minus random",
-}
+_TRAINED_ON = (
+    "Measured on these weights. The trunk saw the training groups of these tasks; a probe learned on them too and was scored on groups "
+    "that neither had seen."
+)
 
 
 def render(entry: Entry) -> str:
@@ -47,7 +46,7 @@ def render(entry: Entry) -> str:
         _section("Open it", doors.opening(h)),
         _section("Preprocessing", _preprocessing(h["contract"])),
         _section("Corpus", _corpus(h)),
-        _section("Results", _results(h["results"])),
+        _section("Results", _results(h)),
         _section("Check it on your machine", doors.verifying(h)),
         _section("Continue training", doors.training(h)),
         _section("Licence", f"{_text(h['licence']['id'])}: {_text(h['licence']['reason'])}."),
@@ -212,30 +211,19 @@ def _corpus(h: Mapping[str, Any]) -> str:
     return f"{table}\n\nRecipe: {_text(h['recipe'])}. Started from: {parents}.{notes}"
 
 
-def _results(results: list[Mapping[str, Any]]) -> str:
-    head = "task, task was, protocol, metric, of, value, 95 % interval, tiles, groups, seed".split(", ")
+def _results(h: Mapping[str, Any]) -> str:
+    results = h["results"]
     if not results:
         return "Nothing has been measured yet."
-    table = _table(head, map(_result_row, results))
-    return f"{table}\n\n{_LEFT_OUT}" if any(r["left_out"] for r in results) else table
-
-
-def _result_row(r: Mapping[str, Any]) -> tuple[object, ...]:
-    interval = "{:.3f} to {:.3f}".format(*r["interval"]) if r["interval"] else None
-    was = "left out of training" if r["left_out"] else "trained on"
-    subject, value = _SUBJECTS[r["subject"]], f"{r['value']:.3f}"
-    return (
-        r["task"],
-        was,
-        r["protocol"],
-        r["metric"],
-        subject,
-        value,
-        interval,
-        r["n"],
-        r["n_groups"],
-        r["seed"],
-    )
+    parts = [
+        "Each value with its 95 % interval from a bootstrap over groups; random weights: the same architecture."
+    ]
+    if left_out := result_rows.by_task(results, left_out=True):
+        parts += ["### Tasks left out of training", result_rows.verdict(results, h["corpus"]), _LEFT_OUT]
+        parts += [_table(result_rows.HEAD, left_out)]
+    if trained_on := result_rows.by_task(results, left_out=False):
+        parts += ["### Tasks it was trained on", _TRAINED_ON, _table(result_rows.HEAD, trained_on)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _citations(corpus: Iterable[Mapping[str, Any]]) -> str:

@@ -120,16 +120,14 @@ def checked_weights(
 
 def _assigned(entry: Entry, checked: Checked, timm_kwargs: dict[str, Any]) -> nn.Module | None:
     """Returns the model with the file's own tensors, or None where it does not have exactly these or builds more than them."""
-    from histozoo.skip_init import left_on_meta
+    from histozoo.skip_init import assign
 
     model = _blank(entry, timm_kwargs) if timm_kwargs else checked.blank
     wanted = model.state_dict()
     if {k: t.shape for k, t in wanted.items()} != {k: t.shape for k, t in checked.tensors.items()}:
         return None
     ready = {k: _aligned(t.to(wanted[k].dtype)) for k, t in checked.tensors.items()}
-    model.load_state_dict(ready, strict=True, assign=True)
-    # Buffers outside the state dict (position indices, attention masks) are computed by a normal build only.
-    return None if left_on_meta(model) else model
+    return model if assign(model, ready) else None
 
 
 def _aligned(tensor: torch.Tensor) -> torch.Tensor:
@@ -172,10 +170,10 @@ def _check_adapted(entry: Entry, path: Path, known: set[str], wanted: set[str]) 
 
 def _blank(entry: Entry, timm_kwargs: dict[str, Any] | None = None) -> nn.Module:
     """Builds the stock architecture without values; with values where its construction computes with them."""
-    from histozoo.skip_init import on_meta_device
+    from histozoo.skip_init import without_values
 
     try:
-        with on_meta_device():
+        with without_values():
             return _build(entry, timm_kwargs or {})
     except (NotImplementedError, RuntimeError):
         return _build(entry, timm_kwargs or {})

@@ -126,10 +126,10 @@ def _check_plain(entry: Entry) -> None:
     """
     import timm
 
-    from histozoo.skip_init import on_meta_device
+    from histozoo.skip_init import without_values
 
     cfg = {**entry.raw["pretrained_cfg"], "architecture": entry.architecture}
-    with on_meta_device():
+    with without_values():
         plain = timm.create_model(entry.architecture, pretrained_cfg=cfg)
         asked = timm.create_model(entry.architecture, pretrained_cfg=cfg, **entry.raw["model_args"])
     if repr(plain) != repr(asked) or _traits(plain) != _traits(asked):

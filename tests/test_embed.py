@@ -265,6 +265,32 @@ def test_h55_disk_full_keeps_the_earlier_file(tiles: Path, tmp_path: Path) -> No
     assert run(tiles, out).n_reused == 10
 
 
+def test_a_tile_keeps_its_slot_and_the_batch_its_size_whatever_is_there_already(
+    tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What makes the bits of a row independent of which rows are computed beside it."""
+    from histozoo import loading
+
+    honest, seen = loading.load, []
+
+    def watched(name: str, **options: Any) -> Any:
+        model = honest(name, **options)
+        return lambda x: (seen.append(x.clone()), model(x))[1]
+
+    monkeypatch.setattr(loading, "load", watched)
+    run(tiles, tmp_path / "whole.safetensors")
+    whole, seen = seen, []
+    table = tiles / "table.csv"
+    table.write_text("\n".join(["file", *NAMES[:9]]))
+    run(table, tmp_path / "f.safetensors")
+    seen.clear()
+    table.write_text("\n".join(["file", *NAMES]))
+    run(table, tmp_path / "f.safetensors")
+    assert [tuple(x.shape) for x in whole] == [(4, 3, 48, 48)] * 3
+    assert len(seen) == 1 and seen[0].shape == whole[2].shape
+    assert np.array_equal(seen[0][1], whole[2][1]) and not seen[0][0].any() and not seen[0][2:].any()
+
+
 def test_saves_at_intervals(tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[int] = []
     honest = feature_files.write

@@ -1,0 +1,55 @@
+"""Results of an entry for readers: one row per task, with the trained trunk, random weights and their difference side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+HEAD = ("task", "protocol, metric", "tiles", "groups", "trained", "random weights", "difference")
+"""Columns of `by_task`; the last three hold the value and its 95 % interval."""
+
+Result = Mapping[str, Any]
+_SUBJECTS = ("trained", "random", "difference")
+
+
+def by_task(results: Iterable[Result], *, left_out: bool) -> list[tuple[object, ...]]:
+    """Returns a row of `HEAD` for every task, protocol and metric, in the order they first appear.
+
+    Args:
+        results: The entry's results.
+        left_out: Which half: tasks left out of training, or tasks trained on.
+    """
+    rows: dict[tuple[object, ...], dict[str, Result]] = {}
+    for r in results:
+        if r["left_out"] is left_out:
+            key = (r["task"], f"{r['protocol']}, {r['metric']}", r["n"], r["n_groups"])
+            rows.setdefault(key, {})[r["subject"]] = r
+    return [(*key, *(_cell(found.get(s)) for s in _SUBJECTS)) for key, found in rows.items()]
+
+
+def verdict(results: Sequence[Result], corpus: Iterable[Mapping[str, Any]]) -> str:
+    """Returns one sentence on the tasks left out of training, counted from the differences; empty where there are none.
+
+    Args:
+        results: The entry's results.
+        corpus: The entry's corpus, for the lineage of each task.
+    """
+    differences = [r for r in results if r["left_out"] and r["subject"] == "difference"]
+    if not differences:
+        return ""
+    lineage = {part["task"]: part["lineage"] for part in corpus}
+    lineages = {lineage.get(r["task"], r["task"]) for r in differences}
+    above = sum(r["interval"] is not None and r["interval"][0] > 0 for r in differences)
+    below = sum(r["interval"] is not None and r["interval"][1] < 0 for r in differences)
+    better = sum(r["value"] > 0 for r in differences)
+    return (
+        f"Better than random weights on {better} of {len(differences)} tasks of {len(lineages)} lineages; "
+        f"the interval of the difference lies above zero on {above} and below zero on {below}."
+    )
+
+
+def _cell(r: Result | None) -> str:
+    if r is None:
+        return "not measured"
+    interval = "[{:.3f}, {:.3f}]".format(*r["interval"]) if r["interval"] else "(no interval)"
+    return f"{r['value']:.3f} {interval}"
