@@ -3,9 +3,10 @@
     python benchmarks/load.py [--arch resnet50] [--rounds 9]
 
 Each load runs in a fresh fork of a process that has imported torch and timm, after both ways have loaded a tiny model in that fork
-(so that neither pays for first use of library code), and touches every parameter, so that a mapped file is not flattered. The two
-are timed in turn, so a ratio pairs neighbours in time; medians over the rounds are printed. Peak memory is the
-growth of the resident set (mapped pages count), in multiples of the file. Random weights; the page cache is warm.
+(so that neither pays for first use of library code), and touches every parameter, so that a mapped file is not flattered. The ways
+take turns, so a ratio pairs neighbours in time; medians over the rounds are printed, by the clock and by the processor, which a busy
+machine disturbs less. Peak memory is the growth of the resident set (mapped pages count), in multiples of the file. Random weights;
+the page cache is warm.
 """
 
 from __future__ import annotations
@@ -21,31 +22,40 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
-def forked(work: Callable[[], object], warm_up: Callable[[], object]) -> tuple[float, int]:
-    """Runs `work` in a fork, after `warm_up`; returns its seconds and the growth of its peak resident set in bytes."""
+class Cost(NamedTuple):
+    """What one load took: seconds by the clock and of the processor, and growth of the peak resident set in bytes."""
+
+    wall: float
+    cpu: float
+    peak: int
+
+
+def forked(work: Callable[[], object], warm_up: Callable[[], object]) -> Cost:
+    """Runs `work` in a fork, after `warm_up`."""
     read, write = os.pipe()
     if os.fork() == 0:
         try:
             warm_up()
             gc.collect()
             Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident now
-            before, start = _status("VmRSS"), time.perf_counter()
+            before, wall, cpu = _status("VmRSS"), time.perf_counter(), time.process_time()
             kept = work()
-            seconds = time.perf_counter() - start
-            os.write(write, pickle.dumps((seconds, _status("VmHWM") - before)))
+            cost = time.perf_counter() - wall, time.process_time() - cpu, _status("VmHWM") - before
+            os.write(write, pickle.dumps(cost))
             del kept
             os._exit(0)
         finally:
             os._exit(1)
     os.close(write)
     with os.fdopen(read, "rb") as file:
-        answer: tuple[float, int] = pickle.loads(file.read())
+        cost = Cost(*pickle.loads(file.read()))
     os.wait()
-    return answer
+    return cost
 
 
 def _status(field: str) -> int:
@@ -83,15 +93,15 @@ def ways(bundle: Path, cache: Path) -> dict[str, Callable[[], object]]:
     return {"timm": by_timm, "first": first, "histozoo": by_histozoo}
 
 
-def compare(bundle: Path, tiny: Path, *, rounds: int, cache: Path) -> dict[str, list[tuple[float, int]]]:
-    """Times the three ways in turn; returns (seconds, bytes) per round."""
+def compare(bundle: Path, tiny: Path, *, rounds: int, cache: Path) -> dict[str, list[Cost]]:
+    """Times the three ways in turn."""
     small = ways(tiny, cache)
 
     def warm_up() -> None:
         small["timm"]()
         small["histozoo"]()
 
-    found: dict[str, list[tuple[float, int]]] = {"timm": [], "first": [], "histozoo": []}
+    found: dict[str, list[Cost]] = {"timm": [], "first": [], "histozoo": []}
     for _ in range(rounds):
         for name, work in ways(bundle, cache).items():
             found[name].append(forked(work, warm_up))
@@ -122,7 +132,7 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def report(arch: str, size: int, found: dict[str, list[tuple[float, int]]]) -> None:
+def report(arch: str, size: int, found: dict[str, list[Cost]]) -> None:
     """Prints medians, and the median of the ratios of each round."""
     print(f"{arch}: {size / 1e6:.1f} MB, {len(found['timm'])} rounds, load average {os.getloadavg()[0]:.1f}")
     for name, label in (
@@ -130,10 +140,12 @@ def report(arch: str, size: int, found: dict[str, list[tuple[float, int]]]) -> N
         ("first", "histozoo.load, never seen"),
         ("histozoo", "histozoo.load, verified before"),
     ):
-        seconds = statistics.median(s for s, _ in found[name])
-        ratio = statistics.median(s / t for (s, _), (t, _) in zip(found[name], found["timm"], strict=True))
-        memory = max(b for _, b in found[name]) / size
-        print(f"  {label:<36}{1000 * seconds:8.1f} ms   x {ratio:.3f}   peak {memory:.2f} x file")
+        wall = 1000 * statistics.median(cost.wall for cost in found[name])
+        pairs = list(zip(found[name], found["timm"], strict=True))
+        by_wall = statistics.median(ours.wall / theirs.wall for ours, theirs in pairs)
+        by_cpu = statistics.median(ours.cpu / theirs.cpu for ours, theirs in pairs)
+        peak = max(cost.peak for cost in found[name]) / size
+        print(f"  {label:<36}{wall:8.1f} ms   x {by_wall:.3f} (CPU x {by_cpu:.3f})   peak {peak:.2f} x file")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,10 @@ A model that has exactly the published tensors is built on the meta device and t
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,8 +67,9 @@ def load(
     if entry.withdrawn and not allow_withdrawn:
         raise registry.withdrawn_error(entry)
     if pretrained:
-        checked = checked_weights(entry, folder=source, revision=revision, cache_dir=cache_dir)
-        assigned = _assigned(entry, checked, timm_kwargs)
+        with _collector_paused():
+            checked = checked_weights(entry, folder=source, revision=revision, cache_dir=cache_dir)
+            assigned = _assigned(entry, checked, timm_kwargs)
         model = assigned if assigned is not None else _adapted(entry, checked, timm_kwargs)
     else:
         model = _build(entry, timm_kwargs)
@@ -122,12 +126,25 @@ def _assigned(entry: Entry, checked: Checked, timm_kwargs: dict[str, Any]) -> nn
     """Returns the model with the file's own tensors, or None where it does not have exactly these or builds more than them."""
     from histozoo.skip_init import assign
 
-    model = _blank(entry, timm_kwargs) if timm_kwargs else checked.blank
-    wanted = model.state_dict()
-    if {k: t.shape for k, t in wanted.items()} != {k: t.shape for k, t in checked.tensors.items()}:
-        return None
-    ready = {k: _aligned(t.to(wanted[k].dtype)) for k, t in checked.tensors.items()}
+    model, tensors = checked.blank, checked.tensors
+    if timm_kwargs:
+        model = _blank(entry, timm_kwargs)
+        if {k: t.shape for k, t in model.state_dict().items()} != {k: t.shape for k, t in tensors.items()}:
+            return None
+    ready = {k: _aligned(t.float() if t.is_floating_point() else t) for k, t in tensors.items()}
     return model if assign(model, ready) else None
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keeps the garbage collector from walking all of torch and timm while thousands of small objects are made that stay."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _aligned(tensor: torch.Tensor) -> torch.Tensor:

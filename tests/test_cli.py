@@ -139,8 +139,13 @@ def test_a_signal_is_no_trace(number: int, monkeypatch: pytest.MonkeyPatch) -> N
         time.sleep(10)
 
     before = signal.getsignal(signal.SIGTERM)
+    # A test run in the background of a shell inherits a SIGINT that is ignored.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(demo, "run", stop)
-    result = call("demo", code=75)
+    try:
+        result = call("demo", code=75)
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
     assert result.stderr.startswith("HZ-U60 interrupted") and "Traceback" not in result.stderr
     assert signal.getsignal(signal.SIGTERM) == before
 

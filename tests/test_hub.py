@@ -235,7 +235,9 @@ def test_b13_kills_in_the_middle_leave_nothing_after_the_next_fetch(
         child = context.Process(target=fetch, args=(commit,))
         child.start()
         deadline = time.monotonic() + 30
-        while len(incomplete()) < kill and time.monotonic() < deadline:
+        while time.monotonic() < deadline and (
+            len(incomplete()) < kill or not all(p.stat().st_size for p in incomplete())
+        ):
             time.sleep(0.02)
         child.kill()
         child.join()

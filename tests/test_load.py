@@ -100,6 +100,38 @@ def test_buffers_outside_the_state_dict_are_computed(tmp_path: Path) -> None:
     assert torch.equal(features(histozoo.load(bundle), x_BCHW), f_BD)
 
 
+def test_a_mask_made_of_zeros_sends_the_load_to_a_normal_build(
+    zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, built = timm.create_model, []
+
+    def masked(*args: Any, **kwargs: Any) -> Any:
+        model = real(*args, **kwargs)
+        mask = torch.zeros(4)
+        mask[1:] = 1
+        model.register_buffer("mask", mask, persistent=False)
+        built.append(mask.device.type)
+        return model
+
+    monkeypatch.setattr(timm, "create_model", masked)
+    x_BCHW, f_BD = golden(zoo / "dist" / RESNET)
+    model = histozoo.load(RESNET)
+    assert built == ["meta", "cpu"] and torch.equal(model.mask, torch.tensor([0.0, 1.0, 1.0, 1.0]))
+    assert torch.equal(features(model, x_BCHW), f_BD)
+
+
+def test_the_garbage_collector_is_as_it_was(zoo: Path) -> None:
+    import gc
+
+    for enabled in (True, False):
+        gc.enable() if enabled else gc.disable()
+        try:
+            histozoo.load(RESNET)
+            assert gc.isenabled() is enabled
+        finally:
+            gc.enable()
+
+
 def test_a_model_that_cannot_be_built_without_values_is_built_with_them(
     zoo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
