@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from histozoo import result_rows
 from histozoo.feature_files import Report
 from histozoo.registry import Entry
 
@@ -100,34 +101,17 @@ def _corpus(e: Entry) -> RenderableType:
 
 
 def _results(e: Entry) -> RenderableType:
-    results = [r for r in e.ours["results"] if r["subject"] == "trained"]
+    results = e.ours["results"]
     if not results:
         return Text("no results recorded")
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for column in (
-        "measured on",
-        "protocol",
-        "metric",
-        "value",
-        "95 % interval",
-        "n",
-        "task left out of training",
-    ):
+    for column in (*result_rows.HEAD, "left out of training"):
         table.add_column(column)
-    for r in results:
-        interval = "none" if r["interval"] is None else f"{r['interval'][0]:.3f} to {r['interval'][1]:.3f}"
-        left_out = "yes" if r["left_out"] else "no"
-        row = (
-            r["task"],
-            r["protocol"],
-            r["metric"],
-            f"{r['value']:.3f}",
-            interval,
-            f"{r['n']:,}",
-            left_out,
-        )
-        table.add_row(*(Text(str(cell)) for cell in row))
-    return table
+    for left_out in (True, False):
+        for row in result_rows.by_task(results, left_out=left_out):
+            table.add_row(*(Text(str(cell)) for cell in (*row, "yes" if left_out else "no")))
+    verdict = result_rows.verdict(results, e.corpus)
+    return Group(table, Text(verdict)) if verdict else table
 
 
 def _pairs(facts: dict[str, str]) -> Table:
