@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from histozoo import artifact, contract, integrity, registry, sources
+from histozoo import artifact, contract, registry, sources
 from histozoo.errors import IntegrityError
-from histozoo.registry import Entry
+from histozoo.registry import Entry, Published
 
 if TYPE_CHECKING:
     import torch
@@ -101,10 +101,15 @@ def checked_weights(
         IntegrityError: `HZ-A01` to `HZ-A08`, `HZ-B11`, `HZ-B17`.
         ResourceError: `HZ-B14`, `HZ-B15`, `HZ-U11`, `HZ-U14`.
     """
+    return sources.read_verified(
+        lambda: sources.locate(entry, folder=folder, revision=revision, cache_dir=cache_dir),
+        lambda path, published: _checked(entry, path, published),
+    )
+
+
+def _checked(entry: Entry, path: Path, published: Published) -> Checked:
     from safetensors.torch import load_file
 
-    path, published = sources.locate(entry, folder=folder, revision=revision, cache_dir=cache_dir)
-    known = integrity.identity(path)
     header = artifact.read_header(path)
     blank = _blank(entry)
     contract.check_model(entry, blank)
@@ -115,10 +120,6 @@ def checked_weights(
         artifact.check_finite(tensors, where=path)
         if artifact.passed(path, published.sha256, "sha256"):
             artifact.stamp(path, published.sha256, "sha256", "values")
-    if (
-        integrity.identity(path) != known
-    ):  # replaced while it was read: what was mapped may not be what was hashed
-        return checked_weights(entry, folder=folder, revision=revision, cache_dir=cache_dir)
     return Checked(path, tensors, blank)
 
 

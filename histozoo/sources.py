@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from histozoo import hub, integrity
-from histozoo.errors import ResourceError
+from histozoo.errors import HistozooError, IntegrityError, ResourceError
 from histozoo.registry import Entry, Published
+
+T = TypeVar("T")
+
+TRIES = 5
 
 
 def locate(
@@ -59,6 +64,48 @@ def locate(
         cache_dir=cache_dir,
     )
     return path, published
+
+
+def read_verified(locate: Callable[[], tuple[Path, Published]], read: Callable[[Path, Published], T]) -> T:
+    """Returns what `read` makes of a file, once it is certain that it read the published bytes and no others.
+
+    Where locks do nothing (some network file systems), another process may replace or remove a file of a shared cache after it was
+    verified. So the file is verified after it was read, too, and read again where it was not one and the same all the while.
+
+    Args:
+        locate: Gives the file, verified.
+        read: Reads or maps it.
+
+    Raises:
+        IntegrityError: `HZ-B12`, the file was replaced at every try; otherwise as `locate` and `read` raise.
+    """
+    for _ in range(TRIES):
+        path, published = locate()
+        before = _identity(path)
+        try:
+            value = read(path, published)
+            integrity.verify(path, published.sha256, published.bytes)
+        except (HistozooError, OSError):
+            if before is not None and _identity(path) == before:
+                raise
+            continue
+        if before is not None and _identity(path) == before:
+            return value
+    raise IntegrityError(
+        "HZ-B12",
+        "a file is replaced by another process whenever it is read",
+        where=path,
+        got=f"{TRIES} tries",
+        kept="nothing was loaded",
+        next_step="wait for the other processes, or give each a cache of its own with HF_HUB_CACHE",
+    )
+
+
+def _identity(path: Path) -> list[int] | None:
+    try:
+        return integrity.identity(path)
+    except OSError:
+        return None  # taken away meanwhile
 
 
 def _nearby(entry: Entry, published: Published) -> Iterator[tuple[Path, Published]]:

@@ -266,11 +266,6 @@ def judge(found: Counter[str], n: int) -> None:
     assert same < 0.1 * n, f"most mutations must matter: {found}"
 
 
-def test_a_thousand_mutated_bundles_no_silent_load_and_no_crash(bundle: Bundle) -> None:
-    judge(run(bundle, 1000, seed=0), 1000)
-
-
-@pytest.mark.slow
 def test_ten_thousand_mutated_bundles_no_silent_load_and_no_crash(bundle: Bundle) -> None:
     found = run(bundle, 10_000, seed=1)
     judge(found, 10_000)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import histozoo
-from histozoo import artifact, loading, registry, sources
+from histozoo import artifact, durable, loading, registry, sources
 from histozoo.errors import IntegrityError, ResourceError, UsageError
 from tests.fakes.zoo import as_zoo, edit, make_bundle, random_model, tiny_zoo
 
@@ -417,17 +417,27 @@ def test_a_name_that_is_no_name_and_no_folder_is_said(zoo: Path) -> None:
         histozoo.load("../../etc")
 
 
-def test_weights_replaced_while_they_are_read_are_checked_again(
+def test_b12_weights_replaced_while_they_are_read_are_read_again(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, real = bundle / "model.safetensors", artifact.check_contract
+    good = path.read_bytes()
+    swaps = [good[:-1] + bytes([good[-1] ^ 1]), good, good]
 
     def replaced(*args: Any) -> None:
+        """Another process puts other bytes in the place of the file between its hash and its use."""
         real(*args)
-        path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+        if swaps:
+            durable.write_bytes(path, swaps.pop(0))
 
     monkeypatch.setattr(artifact, "check_contract", replaced)
     with pytest.raises(IntegrityError, match="HZ-A02"):
+        histozoo.load(bundle)
+    path.write_bytes(good)
+    x_BCHW, f_BD = golden(bundle)
+    assert torch.equal(features(histozoo.load(bundle), x_BCHW), f_BD) and not swaps
+    swaps[:] = [good] * 9
+    with pytest.raises(IntegrityError, match="HZ-B12"):
         histozoo.load(bundle)
 
 
