@@ -7,24 +7,19 @@ verified here before anybody sees the path. It is imported only when the Hub's c
 from __future__ import annotations
 
 import os
-import shutil
-import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from histozoo import integrity
+from histozoo import hub_cache, integrity
 from histozoo.errors import HistozooError, IntegrityError, ResourceError, UsageError
 from histozoo.hub_errors import transport_error
 from histozoo.schema import COMMIT, FILE, REPOSITORY
 
 T = TypeVar("T")
 
-# A temporary file not written for this long, and open in no process, was left by a killed download. The client's own read timeout
-# is 10 s, so a live download is never that quiet.
-QUIET_SECONDS = 30.0
+TRIES = 5
 
 
 def fetch(
@@ -47,29 +42,29 @@ def fetch(
         cache_dir: The Hub client's cache folder, its own default if None.
 
     Raises:
-        IntegrityError: `HZ-B11`, the bytes served are not the published ones, twice; `HZ-B17`, another commit was served.
+        IntegrityError: `HZ-B11`, the bytes served are not the published ones, twice; `HZ-B12`, other processes take
+            them away; `HZ-B17`, another commit was served.
         UsageError: `HZ-B18`, repository, file name or commit is not of the expected form.
         ResourceError: `HZ-B14`, the Hub refuses or cannot be reached; `HZ-B15`, the transfer stalled or broke off.
     """
     _check_form(repo, filename, revision)
-    cached = _cached(repo, filename, revision, cache_dir)
-    if cached and _problem(cached, sha256, size) is None:
-        return cached
-    with _alone(repo, filename, cache_dir):
-        remove_orphans(repo, cache_dir=cache_dir)
-        path = _download(repo, filename, revision, cache_dir)
-        problem = _problem(path, sha256, size)
+    where = f"{repo}@{revision}, {filename}"
+    known = hub_cache.cached(repo, filename, revision, cache_dir)
+    if known and _problem(known, sha256, size) is None and known.exists():
+        return known
+    with hub_cache.alone(repo, filename, cache_dir):
+        hub_cache.remove_orphans(repo, cache_dir=cache_dir)
+        path, problem = _download(repo, filename, revision, sha256, size, cache_dir)
         if problem is None:
             return path
-        kept = _quarantine(path)
+        kept = hub_cache.quarantine(path, sha256)
         try:
-            path = _download(repo, filename, revision, cache_dir)
+            path, again = _download(repo, filename, revision, sha256, size, cache_dir)
         except ResourceError as error:
-            raise _corrupt(f"{repo}@{revision}, {filename}", problem, kept, error.what) from error
-        problem = _problem(path, sha256, size)
-        if problem is None:
+            raise _corrupt(where, problem, kept, error.what) from error
+        if again is None:
             return path
-        raise _corrupt(f"{repo}@{revision}, {filename}", problem, _quarantine(path)) from problem
+        raise _corrupt(where, again, hub_cache.quarantine(path, sha256)) from again
 
 
 def resolve(repo: str, filename: str, revision: str | None, *, cache_dir: str | Path | None = None) -> str:
@@ -108,26 +103,6 @@ def resolve(repo: str, filename: str, revision: str | None, *, cache_dir: str | 
     return commit
 
 
-def remove_orphans(repo: str, *, cache_dir: str | Path | None = None) -> int:
-    """Removes what killed downloads of `repo` left in the client's cache; returns the bytes freed, and says so in a warning."""
-    sizes: list[int] = []
-    for path in (_repo_folder(repo, cache_dir) / "blobs").glob("*.incomplete"):
-        try:
-            st = path.stat()
-            if time.time() - st.st_mtime > QUIET_SECONDS and not _open_somewhere(path):
-                path.unlink()
-                sizes.append(st.st_size)
-        except OSError:
-            continue  # another process finished or removed it first
-    freed = sum(sizes)
-    if sizes:
-        warnings.warn(
-            f"HZ-B13 removed {freed:,} bytes in {len(sizes)} files that killed downloads of {repo} had left",
-            stacklevel=3,
-        )
-    return freed
-
-
 def _check_form(repo: str, filename: str, revision: str) -> None:
     for what, value, pattern, allowed in (
         ("repository", repo, REPOSITORY, "owner/name"),
@@ -149,31 +124,19 @@ def _form_error(what: str, value: object, allowed: str) -> UsageError:
     )
 
 
-def _cache(cache_dir: str | Path | None) -> Path:
-    from huggingface_hub import constants
-
-    return Path(cache_dir or constants.HF_HUB_CACHE)
-
-
-def _repo_folder(repo: str, cache_dir: str | Path | None) -> Path:
-    return _cache(cache_dir) / f"models--{repo.replace('/', '--')}"
-
-
-def _cached(repo: str, filename: str, revision: str, cache_dir: str | Path | None) -> Path | None:
-    path = _repo_folder(repo, cache_dir) / "snapshots" / revision / filename
-    return path if path.exists() else None
-
-
 def _problem(path: Path, sha256: str, size: int) -> IntegrityError | None:
-    """Returns None for the published bytes, and what is wrong otherwise."""
+    """Returns None for the published bytes, or for a file that is gone; what is wrong otherwise."""
     try:
         integrity.verify(path, sha256, size)
     except IntegrityError as error:
         return error
+    except ResourceError:
+        if path.exists():
+            raise
     return None
 
 
-def _corrupt(where: str, problem: IntegrityError, kept: Path, refetch: str = "") -> IntegrityError:
+def _corrupt(where: str, problem: IntegrityError, kept: str, refetch: str = "") -> IntegrityError:
     again = f"fetching it again failed: {refetch}" if refetch else "it was fetched again, and was wrong again"
     return IntegrityError(
         "HZ-B11",
@@ -186,38 +149,52 @@ def _corrupt(where: str, problem: IntegrityError, kept: Path, refetch: str = "")
     )
 
 
-def _quarantine(path: Path) -> Path:
-    """Takes a bad file out of the cache, so that nobody is served it again, and keeps it for whoever looks into the cause."""
-    blob = path.resolve()
-    target = integrity.cache_folder() / "quarantine" / f"{integrity.sha256_file(blob)}.safetensors"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(blob, target)
-    path.unlink(missing_ok=True)
-    return target
+def _download(
+    repo: str, filename: str, revision: str, sha256: str, size: int, cache_dir: str | Path | None
+) -> tuple[Path, IntegrityError | None]:
+    """Returns the file, from the cache or fetched, and what is wrong with it.
 
-
-def _download(repo: str, filename: str, revision: str, cache_dir: str | Path | None) -> Path:
+    Where locks do nothing, another process may take a bad file away between the two; then it is asked for again.
+    """
     from huggingface_hub import hf_hub_download
 
-    path = _asking(
-        repo,
-        revision,
-        lambda: Path(
-            hf_hub_download(repo, filename, revision=revision, cache_dir=cache_dir, library_name="histozoo")
-        ),
-    )
-    served = path.parent.name
-    if served != revision:
-        raise IntegrityError(
-            "HZ-B17",
-            f"{repo} served another commit than the one asked for",
-            where=f"{repo}, {filename}",
-            expected=f"commit {revision}",
-            got=f"commit {served}",
-            kept="nothing was loaded",
-            next_step="the repository may have been made anew by someone else: ask the model's publisher",
+    def ask() -> Path:
+        found = hf_hub_download(
+            repo, filename, revision=revision, cache_dir=cache_dir, library_name="histozoo"
         )
-    return path
+        return Path(found)
+
+    for _ in range(TRIES):
+        path = _asking(repo, revision, ask)
+        if path.parent.name != revision:
+            raise _other_commit(f"{repo}, {filename}", revision, path.parent.name)
+        problem = _problem(path, sha256, size)
+        if path.exists():
+            return path, problem
+    raise _broken_up(f"{repo}@{revision}, {filename}")
+
+
+def _broken_up(where: str) -> IntegrityError:
+    return IntegrityError(
+        "HZ-B12",
+        "other processes keep taking a file of the cache away",
+        where=where,
+        got=f"{TRIES} tries",
+        kept="nothing was loaded",
+        next_step="wait for them, or give each process a cache of its own with HF_HUB_CACHE",
+    )
+
+
+def _other_commit(where: str, pinned: str, served: str) -> IntegrityError:
+    return IntegrityError(
+        "HZ-B17",
+        "the Hub served another commit than the one asked for",
+        where=where,
+        expected=f"commit {pinned}",
+        got=f"commit {served}",
+        kept="nothing was loaded",
+        next_step="the repository may have been made anew by someone else: ask the model's publisher",
+    )
 
 
 def _commit_now(repo: str, filename: str, revision: str, cache_dir: str | Path | None) -> str:
@@ -245,34 +222,3 @@ def _asking(repo: str, revision: str, call: Callable[[], T]) -> T:
         raise
     except Exception as error:  # OSError, ValueError and the transport's own types; chained below ours
         raise transport_error(repo, revision, error) from error
-
-
-def _open_somewhere(path: Path) -> bool:
-    """Returns whether a process of this machine holds the file open; where that cannot be seen, for an hour after the last write."""
-    if not Path("/proc/self/fd").is_dir():
-        return time.time() - path.stat().st_mtime < 3600
-    wanted = path.stat()
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            st = link.stat()
-        except OSError:
-            continue  # closed meanwhile, or another user's process
-        if (st.st_dev, st.st_ino) == (wanted.st_dev, wanted.st_ino):
-            return True
-    return False
-
-
-@contextmanager
-def _alone(repo: str, filename: str, cache_dir: str | Path | None) -> Iterator[None]:
-    """Lets one process at a time fetch a file; where locks do nothing, the sha256 after the transfer still decides."""
-    import fcntl
-
-    folder = integrity.cache_folder() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    key = f"{_repo_folder(repo, cache_dir).name}--{filename}.lock"
-    descriptor = os.open(folder / key, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

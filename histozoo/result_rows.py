@@ -42,9 +42,10 @@ def verdict(results: Sequence[Result], corpus: Iterable[Mapping[str, Any]]) -> s
     above = sum(r["interval"] is not None and r["interval"][0] > 0 for r in differences)
     below = sum(r["interval"] is not None and r["interval"][1] < 0 for r in differences)
     better = sum(r["value"] > 0 for r in differences)
+    rank = sum(1.5 - 0.5 * ((r["value"] > 0) - (r["value"] < 0)) for r in differences) / len(differences)
     return (
-        f"Better than random weights on {better} of {len(differences)} tasks of {len(lineages)} lineages; "
-        f"the interval of the difference lies above zero on {above} and below zero on {below}."
+        f"Better than random weights on {better} of {len(differences)} tasks of {len(lineages)} lineages "
+        f"(average rank {rank:.2f} against {3 - rank:.2f}); the interval of the difference lies above zero on {above} and below zero on {below}."
     )
 
 

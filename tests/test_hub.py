@@ -15,7 +15,7 @@ import pytest
 
 import histozoo
 from histozoo import hub as ours
-from histozoo import integrity, registry, sources
+from histozoo import hub_cache, integrity, registry, sources
 from histozoo.errors import HistozooError, IntegrityError, ResourceError, UsageError
 from tests.fakes.hub import OWNER, READER, STRANGER, Hub
 from tests.fakes.hub_faults import flip_bit
@@ -218,7 +218,7 @@ def test_b13_what_killed_downloads_left_is_removed_and_its_size_said(hub: Hub, c
             UserWarning, match=rf"HZ-B13 removed 1,000 bytes in 1 files that killed downloads of {REPO}"
         ),
     ):
-        assert ours.remove_orphans(REPO) == 1000
+        assert hub_cache.remove_orphans(REPO) == 1000
     assert not old.exists() and young.exists() and held.exists()
 
 
@@ -243,7 +243,7 @@ def test_b13_kills_in_the_middle_leave_nothing_after_the_next_fetch(
         child.kill()
         child.join()
     assert len(incomplete()) == 3 and cache_files() == []
-    monkeypatch.setattr(ours, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(hub_cache, "QUIET_SECONDS", 0.0)
     with pytest.warns(UserWarning, match=r"HZ-B13 removed [\d,]{5,} bytes in 3 files"):
         assert fetch(commit).read_bytes() == DATA
     assert incomplete() == []
