@@ -45,7 +45,8 @@ def verdict(results: Sequence[Result], corpus: Iterable[Mapping[str, Any]]) -> s
     rank = sum(1.5 - 0.5 * ((r["value"] > 0) - (r["value"] < 0)) for r in differences) / len(differences)
     return (
         f"Better than random weights on {better} of {len(differences)} tasks of {len(lineages)} lineages "
-        f"(average rank {rank:.2f} against {3 - rank:.2f}); the interval of the difference lies above zero on {above} and below zero on {below}."
+        f"(average rank {rank:.2f} against {3 - rank:.2f}); "
+        f"the interval of the difference lies above zero on {above} and below zero on {below}."
     )
 
 
