@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from histozoo import durable
 from histozoo.errors import ResourceError
 
 
@@ -16,11 +17,16 @@ def claimed(target: Path) -> Iterator[None]:
     """Holds `target` for this process through a lock file beside it, which goes when the claim ends.
 
     Raises:
-        ResourceError: `HZ-H60`, another process holds it.
+        ResourceError: `HZ-H60`, another process holds it; `HZ-F42`, its folder cannot be made or written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     path = target.with_name(f".{target.name}.lock")
-    descriptor = _lock(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _lock(path)
+    except ResourceError:
+        raise
+    except OSError as error:
+        raise durable.resource_error(target, 0, error) from error
     while not _is(path, descriptor):
         os.close(descriptor)
         descriptor = _lock(path)

@@ -70,20 +70,20 @@ def list_(
         pattern, recipe=recipe, licence=licence, max_bytes=max_bytes, feature_dim=feature_dim, mpp=mpp
     )
     # A pipe gets names alone, one a line, for other programs.
-    out.print(
-        tables.models([registry.entry(name) for name in names]) if out.is_terminal else "\n".join(names)
-    )
+    if names or out.is_terminal:
+        entries = [registry.entry(name) for name in names]
+        out.print(tables.models(entries) if out.is_terminal else "\n".join(names))
 
 
 @app.command()
 def info(
-    name: Annotated[str, typer.Argument(help="Name of a model.")],
+    name: Annotated[str, typer.Argument(help="Name of a model, or a bundle folder.")],
     json: Annotated[bool, typer.Option("--json", help="Print the whole entry as JSON.")] = False,
 ) -> None:
     """Show what is known about a model."""
     from histozoo import durable, registry, tables
 
-    entry = registry.entry(name)
+    entry = registry.resolve(name)
     out.print(durable.to_json(entry.raw), end="", soft_wrap=True, markup=False) if json else out.print(
         tables.entry(entry)
     )

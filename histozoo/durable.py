@@ -55,7 +55,7 @@ def write_with(path: str | Path, write: Callable[[Path], None], *, needed: int =
         os.replace(temporary, path)
         _sync(path.parent)
     except OSError as error:
-        raise _resource_error(path, needed, error) from error
+        raise resource_error(path, needed, error) from error
     finally:
         with suppress(OSError):  # must not hide the error that is on its way
             temporary.unlink(missing_ok=True)
@@ -81,7 +81,7 @@ def append_line(path: str | Path, line: str) -> None:
         with Path(path).open("ab") as file:
             _write(file.fileno(), line.encode() + b"\n")
     except OSError as error:
-        raise _resource_error(Path(path), len(line), error) from error
+        raise resource_error(Path(path), len(line), error) from error
 
 
 def to_json(value: object) -> str:
@@ -110,7 +110,7 @@ def staged_folder(target: str | Path) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, ResourceError):
             raise
-        raise _resource_error(target, 0, error) from error
+        raise resource_error(target, 0, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -162,7 +162,8 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _resource_error(path: Path, needed: int, error: OSError) -> ResourceError:
+def resource_error(path: Path, needed: int, error: OSError) -> ResourceError:
+    """Returns the error `HZ-F42` for a file that could not be written; `needed` is its size in bytes, or 0 where that is not known."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     folder = next((p for p in path.parents if p.exists()), Path("/"))
     return ResourceError(

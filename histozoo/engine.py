@@ -75,7 +75,7 @@ class Engine(Trainer):
             gradient_accumulation_steps=experiment.accumulate,
             max_grad_norm=experiment.max_grad_norm,
             bf16=experiment.precision == "bf16",
-            use_cpu=device == "cpu",
+            use_cpu=device == "cpu" or not torch.cuda.is_available(),
             seed=experiment.seed,
             logging_steps=min(50, experiment.eval_every),
             eval_strategy="steps",

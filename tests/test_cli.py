@@ -78,7 +78,7 @@ def test_info_shows_the_entry(zoo: Path) -> None:
         "48 x 48 px RGB",
         "glands",
         "balanced_accuracy",
-        "0.810 to 0.930",
+        "0.875 [0.810, 0.930]",
         "not a medical device",
     ):
         assert word in text

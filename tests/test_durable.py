@@ -61,7 +61,7 @@ def test_g50_kill_at_random_moments(path: Path) -> None:
     durable.write_bytes(path, big[0])
 
     def work() -> None:
-        for i in range(12):
+        for i in range(100):
             durable.write_bytes(path, big[i % 2])
 
     killed = kill_until_done(work, seed=5, kills=8, longest=0.1)

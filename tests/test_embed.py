@@ -410,3 +410,15 @@ def test_parts_that_do_not_agree_are_refused(fault: str, tmp_path: Path) -> None
 def test_importing_embed_imports_no_torch(fresh_python: Any) -> None:
     code = "import sys, histozoo.embed; print([m for m in ('torch', 'timm', 'datasets', 'transformers') if m in sys.modules])"
     assert fresh_python(code).stdout.strip() == "[]"
+
+
+def test_an_output_below_a_file_is_refused_as_such(tmp_path: Path) -> None:
+    from histozoo.claim import claimed
+    from histozoo.errors import ResourceError
+
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(ResourceError, match="HZ-F42 cannot write"),
+        claimed(tmp_path / "file" / "out.safetensors"),
+    ):
+        pass
