@@ -67,6 +67,12 @@ def test_a_run_folder_holds_what_a_publisher_needs(drawn: Path) -> None:
     assert not list(folder.glob("**/*.tmp"))
 
 
+def test_the_default_device_and_precision_train_with_or_without_a_gpu(drawn: Path) -> None:
+    folder = pretrain.run(drawn, data_root=drawn.parent / "data", runs=drawn.parent / "runs")
+    assert json.loads((folder / "experiment.json").read_text())["precision"] == "bf16"
+    assert (folder / "final" / "DONE.json").exists()
+
+
 def test_training_learns_what_the_drawn_tiles_show(drawn: Path) -> None:
     folder = run(drawn, steps=60, eval_every=60, lr=3e-3)
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-2])
