@@ -6,7 +6,6 @@ never used.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from histozoo import durable
 from histozoo.errors import IntegrityError
+from histozoo.integrity import sha256_file
 
 MANIFEST = "MANIFEST.json"
 _log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def manifest(folder: Path) -> dict[str, dict[str, object]]:
     """Returns file name -> size in bytes and sha256 for every file below `folder` but the manifest itself."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
     return {
-        p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size, "sha256": _sha256(p)} for p in files
+        p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size, "sha256": sha256_file(p)} for p in files
     }
 
 
@@ -105,8 +105,3 @@ def _all(run: Path) -> list[Path]:
         p for p in run.glob("checkpoint-*") if p.is_dir() and p.name.removeprefix("checkpoint-").isdigit()
     ]
     return sorted(found, key=step_of, reverse=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
