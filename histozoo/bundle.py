@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from histozoo import artifact, card, durable, gates, scan
-from histozoo.errors import HistozooError, UsageError
+from histozoo.errors import HistozooError, IntegrityError, UsageError
 from histozoo.registry import Entry, parse_entry, read_entry
 
 REQUIRED = ("model.safetensors", "config.json", "README.md", "golden.safetensors")
@@ -92,6 +92,30 @@ def with_revision(entry: Entry, revision: str) -> dict[str, Any]:
     return raw
 
 
+def fresh_card(folder: str | Path, *, write: bool = False) -> bool:
+    """Says whether a bundle's card is what its entry renders to; with `write`, renders it again where it is not.
+
+    Raises:
+        UsageError: `HZ-U24`, not a bundle.
+        IntegrityError: `HZ-A07` invalid entry; `HZ-U21`, the card is stale and `write` is False.
+    """
+    bundle = read(folder)
+    path = bundle.folder / "README.md"
+    rendered = card.render(_published(bundle.local, bundle.local.weights.repo)).encode()
+    if path.read_bytes() == rendered:
+        return True
+    if not write:
+        raise IntegrityError(
+            "HZ-U21",
+            "the card is not what config.json renders to",
+            where=path,
+            kept="nothing was changed",
+            next_step=f"run `histozoo card {bundle.folder} --write`",
+        )
+    durable.write_bytes(path, rendered)
+    return False
+
+
 def check(bundle: Bundle, *, zoo: Path) -> None:
     """Puts the bundle through every gate.
 
@@ -144,7 +168,8 @@ def _texts(bundle: Bundle) -> list[str]:
     )
     if (bundle.folder / "README.md").read_bytes() != card.render(local).encode():
         failures.append(
-            "card: HZ-A09 README.md is not what config.json renders to; cards are never edited by hand"
+            "card: HZ-A09 README.md is not what config.json renders to: it was edited by hand, or made by another version "
+            f"of histozoo; `histozoo card {bundle.folder} --write` renders it again"
         )
     for path in sorted(bundle.folder.iterdir()):
         if path.is_file():

@@ -29,6 +29,7 @@ from histozoo.feature_files import Features, Report, report_path
 from histozoo.tile_lists import list_tiles
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from histozoo.registry import Entry
@@ -66,16 +67,19 @@ def embed(
         progress: Called with the numbers of rows handled and of all rows.
 
     Raises:
-        UsageError: `HZ-U61` format, `HZ-U62` source or table, `HZ-H56` `out` holds features made by something else, `HZ-H60` another tile
-            of the same name in it.
+        UsageError: `HZ-U68` device, `HZ-U61` format, `HZ-U62` source or table, `HZ-H56` `out` holds features made by something else,
+            `HZ-H60` another tile of the same name in it.
         RejectedInputs: `HZ-U63`, the work is finished or stopped and some rows were rejected; they are in the report.
         Interrupted: `HZ-H55`, stopped by Ctrl-C; what was done is saved.
         ResourceError: `HZ-H60` another process writes to `out`; `HZ-F42` disk full.
     """
+    from histozoo import devices
+
     out = Path(out)
     feature_files.check_suffix(out)
+    place = devices.choose(device)
     root, names, ignored = list_tiles(Path(source))
-    run = _Run(root, names, out, model=model, batch_size=batch_size, device=device, mpp=mpp)
+    run = _Run(root, names, out, model=model, batch_size=batch_size, device=place, mpp=mpp)
     run.report.ignored = ignored
     with claimed(out):
         run.adopt_earlier_rows()
@@ -94,21 +98,17 @@ class _Run:
         *,
         model: str,
         batch_size: int,
-        device: str,
+        device: torch.device,
         mpp: float | None,
     ) -> None:
-        import torch
-
         from histozoo import contract, registry
         from histozoo.loading import load
 
         entry = registry.resolve(model)
         contract.check_mpp(entry, mpp)
         self.root, self.names, self.out, self.batch_size = root, names, out, batch_size
-        self.device = torch.device(
-            "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
-        )
-        self.model = load(model, device=str(self.device))
+        self.device = device
+        self.model = load(model, device=device)
         self.transform = contract.transform(entry)
         self.feature_dim = entry.feature_dim
         self.rows: dict[str, tuple[str, NDArray[np.float32]]] = {}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from histozoo import artifact, contract, registry, sources
-from histozoo.errors import IntegrityError
+from histozoo.errors import IntegrityError, UsageError
 from histozoo.registry import Entry, Published
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def load(
         **timm_kwargs: timm's own options, such as `num_classes=5`, `in_chans=1`, `features_only=True`, `out_indices=(1, 2, 3)`.
 
     Raises:
-        UsageError: `HZ-C19`, `HZ-C20`, `HZ-U13`: no such model.
+        UsageError: `HZ-C19`, `HZ-C20`, `HZ-U13`: no such model; `HZ-U69`: an option that the architecture does not take.
         IntegrityError: `HZ-A01` to `HZ-A08`, `HZ-B11`, `HZ-B17`: something is not as published; `HZ-C23`: withdrawn.
         ResourceError: `HZ-B14`, `HZ-B15`, `HZ-U11`, `HZ-U14`: the weights cannot be had.
     """
@@ -203,11 +203,31 @@ def _build(entry: Entry, timm_kwargs: dict[str, Any], *, file: str = "") -> nn.M
 
     cfg = {**entry.raw["pretrained_cfg"], "architecture": entry.architecture}
     options = {**entry.raw["model_args"], **timm_kwargs}
-    model: nn.Module = timm.create_model(
-        entry.architecture,
-        pretrained=bool(file),
-        pretrained_cfg={**cfg, "file": file} if file else cfg,
-        **options,
-    )
+    if options.get("num_classes", 0) is not None and options.get("num_classes", 0) < 0:
+        raise _option_error(entry, "num_classes is negative", f"num_classes={options['num_classes']}")
+    try:
+        model: nn.Module = timm.create_model(
+            entry.architecture,
+            pretrained=bool(file),
+            pretrained_cfg={**cfg, "file": file} if file else cfg,
+            **options,
+        )
+    except TypeError as error:
+        if not timm_kwargs or "argument" not in str(error):
+            raise
+        raise _option_error(entry, "the architecture does not take an option", str(error)) from error
     getattr(model, "pretrained_cfg", {}).pop("file", None)
     return model
+
+
+def _option_error(entry: Entry, what: str, got: str) -> UsageError:
+    """Returns the error for options that timm does not take, `HZ-U69`."""
+    return UsageError(
+        "HZ-U69",
+        what,
+        where=f"{entry.name}, timm's {entry.architecture}",
+        expected="timm's own options, such as num_classes=5, in_chans=1, features_only=True, out_indices=(1, 2, 3)",
+        got=got,
+        kept="nothing was loaded",
+        next_step="leave the option out, or spell it as timm does",
+    )

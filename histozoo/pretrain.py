@@ -91,6 +91,7 @@ def run(
         Interrupted: `HZ-F41` a signal asked to stop; a checkpoint was written.
     """
     experiment = experiments.read(experiment_path, **overrides)
+    kept_tasks(experiment, leave_out)
     folder = Path(runs) / "-without-".join([experiment.name, *leave_out])
     folder.mkdir(parents=True, exist_ok=True)
     with run_folder.locked(folder):
@@ -116,7 +117,13 @@ def run(
 def prepare_tasks(
     experiment: Experiment, *, data_root: str | Path | None, cache: Path, leave_out: Sequence[str] = ()
 ) -> dict[str, Prepared]:
-    """Decodes and splits the experiment's tasks, without those of the lineages left out.
+    """Decodes and splits the experiment's tasks, without those of the lineages left out."""
+    kept = kept_tasks(experiment, leave_out)
+    return {t.name: prepare_task(t, experiment, data_root=data_root, cache=cache) for t in kept}
+
+
+def kept_tasks(experiment: Experiment, leave_out: Sequence[str] = ()) -> list[Task]:
+    """Returns the experiment's tasks without those of the lineages left out; opens nothing.
 
     Raises:
         UsageError: `HZ-U44` a left-out lineage that no task of the experiment has, or nothing left to train on.
@@ -133,7 +140,7 @@ def prepare_tasks(
         )
     if not kept:
         raise UsageError("HZ-U44", "no task is left to train on", got=f"left out: {', '.join(leave_out)}")
-    return {t.name: prepare_task(t, experiment, data_root=data_root, cache=cache) for t in kept}
+    return kept
 
 
 def prepare_task(t: Task, experiment: Experiment, *, data_root: str | Path | None, cache: Path) -> Prepared:

@@ -200,7 +200,8 @@ def _already_published(staged: Path, *, bundle: Path, zoo: Path) -> bool:
             expected=f"weights with sha256 {described['histozoo']['weights']['sha256']}",
             got=f"sha256 {raw['histozoo']['weights']['sha256']}; differing: {', '.join(differing)}",
             kept="the published model is untouched",
-            next_step="give the new model a new name, such as the same with _v2",
+            next_step="give the new model a new name, such as the same with _v2; "
+            "a copy for yourself goes elsewhere with --zoo, --cards and --out",
         )
     return bool(before or before_zoo)
 

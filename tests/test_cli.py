@@ -51,9 +51,9 @@ def test_list_gives_names_alone_to_a_pipe() -> None:
 def test_list_draws_a_table_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
 
-    from histozoo import cli
+    from histozoo.cli import looking
 
-    monkeypatch.setattr(cli, "out", Console(force_terminal=True, width=120, highlight=False))
+    monkeypatch.setattr(looking, "out", Console(force_terminal=True, width=120, highlight=False))
     text = re.sub(r"\x1b\[[0-9;]*m", "", call("list", "test_*").stdout)
     assert re.search(rf"{re.escape(NAME)}\s+\d+\s+48 px\s+-\s+\S+\s+\d+\.\d\s+yes\s+2", text)
 
@@ -300,3 +300,27 @@ def test_card_check_and_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, z
         zoo / "model_cards" / f"{NAME}.md"
     ).read_bytes()
     assert call("card", "--check").stdout == "all cards are as rendered from their entries\n"
+
+
+def test_an_unknown_device_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    result = call(
+        "embed", tmp_path / "absent", tmp_path / "f.safetensors", "-m", NAME, "--device", "tpu9", code=2
+    )
+    assert "HZ-U68" in result.stderr and "'tpu9'" in result.stderr and "cpu" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+    result = call("pretrain", tmp_path / "absent.toml", "--device", "tpu9", code=2)
+    assert "tpu9" in result.stderr
+
+
+def test_card_of_a_bundle_is_compared_and_written(tmp_path: Path) -> None:
+    from tests.fakes.zoo import make_bundle
+
+    bundle = make_bundle(tmp_path)
+    call("card", bundle, "--write")
+    text = (bundle / "README.md").read_bytes()
+    assert "as rendered" in call("card", bundle).stdout
+    (bundle / "README.md").write_bytes(text + b"edited\n")
+    result = call("card", bundle, code=3)
+    assert "HZ-U21" in result.stderr and "--write" in result.stderr
+    call("card", bundle, "--write")
+    assert (bundle / "README.md").read_bytes() == text

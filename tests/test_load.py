@@ -243,9 +243,14 @@ def test_pretrained_false_reads_no_weights(zoo: Path, monkeypatch: pytest.Monkey
     assert model(torch.rand(1, 3, 96, 96)).shape == (1, 4)
 
 
-def test_an_option_that_timm_does_not_know_is_timms_own_error(zoo: Path) -> None:
-    with pytest.raises(TypeError, match="colour"):
-        histozoo.load(RESNET, colour="red")
+@pytest.mark.parametrize("pretrained", [True, False])
+@pytest.mark.parametrize("options", [{"colour": "red"}, {"num_classes": -1}])
+def test_an_option_that_timm_does_not_take_is_named(
+    zoo: Path, options: dict[str, Any], pretrained: bool
+) -> None:
+    with pytest.raises(UsageError, match="HZ-U69") as caught:
+        histozoo.load(RESNET, pretrained=pretrained, **options)
+    assert next(iter(options)) in caught.value.got and "in_chans" in caught.value.expected
 
 
 def test_model_args_of_the_entry_are_used_and_a_wrong_one_is_refused(tmp_path: Path) -> None:

@@ -101,8 +101,10 @@ def test_leaving_out_a_lineage_trains_on_the_others_only_and_says_so(drawn: Path
     assert folder.name == "test_resnet.multitask_drawn-without-first"
     assert list(json.loads((folder / "data.json").read_text())) == ["drawn_stroma"]
     assert json.loads((folder / "experiment.json").read_text())["leave_out"] == ["first"]
+    there = sorted(folder.parent.iterdir())
     with pytest.raises(UsageError, match="HZ-U44 no task of the experiment has this lineage") as caught:
         run(drawn, leave_out=["third"])
+    assert sorted(folder.parent.iterdir()) == there
     assert "first, second" in str(caught.value)
     with pytest.raises(UsageError, match="HZ-U44 no task is left"):
         run(drawn, leave_out=["first", "second"])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from histozoo.data.rows import Cells
 from histozoo.data.tables import Cut, read_table
 from histozoo.errors import UsageError
+from histozoo.prepare.plan import Preparation
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -27,7 +28,10 @@ class Task:
         name: Lower-case word, unique among the tasks; the file's stem.
         kind: One of `KINDS`.
         classes: Label words in the order of their numbers; fixed here, never taken from the disk.
-        counts: Images of each class (before cutting); other counts on the disk are refused. None: not checked.
+        counts: Images of each class (before `cut_px` or `centre_px`, after `preparation`); other counts on the disk are refused. None: not
+            checked.
+        total: Tiles of all classes as published, where those of each class are not known.
+        split_counts: Tiles of each official split (`train`, `val`, `test`) as published.
         organ: What was imaged.
         stain: How it was stained.
         mpp: Micrometres per pixel where they are known for the files as they are; None otherwise.
@@ -42,6 +46,9 @@ class Task:
         exclude_classes: Label words left out, each with the reason.
         cut_px: Cut each image into a centred grid of squares of this side in pixels.
         centre_px: Keep the central square of this side in pixels.
+        preparation: How the archive its authors publish becomes the table; None for a set that lies as a table from the start.
+        hub: Dataset id on the Hugging Face Hub, where one exists.
+        traps: Known faults of the set, a sentence each.
         notes: What one must know to read a result on this task.
     """
 
@@ -63,6 +70,11 @@ class Task:
     exclude_classes: Mapping[str, str] = field(default_factory=dict)
     cut_px: int | None = None
     centre_px: int | None = None
+    total: int | None = None
+    split_counts: Mapping[str, int] = field(default_factory=dict)
+    preparation: Preparation | None = None
+    hub: str = ""
+    traps: tuple[str, ...] = ()
     notes: str = ""
 
     def load(self, data_root: str | Path | None = None) -> Dataset:

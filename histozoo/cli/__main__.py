@@ -1,0 +1,5 @@
+"""`python -m histozoo.cli`."""
+
+from histozoo.cli import main
+
+main()

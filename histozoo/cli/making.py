@@ -1,0 +1,166 @@
+"""Verbs that make a model: train, measure, publish, push."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from histozoo.cli.app import app
+from histozoo.console import out
+from histozoo.errors import UsageError
+
+
+@app.command()
+def pretrain(
+    experiment: Annotated[Path, typer.Argument(help="TOML file, see experiments/.")],
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder of the task folders; else $HISTOZOO_DATA.")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Where run folders lie.")] = Path("runs"),
+    leave_out: Annotated[
+        list[str] | None, typer.Option(help="A lineage not to train on; may be repeated.")
+    ] = None,
+    resume_step: Annotated[int | None, typer.Option(help="Continue from exactly this checkpoint.")] = None,
+    accept_change: Annotated[
+        bool, typer.Option("--accept-change", help="Continue although code or data changed.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
+    device: Annotated[
+        Literal["auto", "cpu"], typer.Option(help="auto takes a GPU where there is one.")
+    ] = "auto",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value over the file; may be repeated.")
+    ] = None,
+) -> None:
+    """Train a backbone; the same command continues a stopped run."""
+    from histozoo import pretrain as training
+
+    run = training.run(
+        experiment,
+        data_root=data_root,
+        runs=runs,
+        leave_out=leave_out or (),
+        resume_step=resume_step,
+        accept_change=accept_change,
+        workers=workers,
+        device=device,
+        **_overrides(settings or ()),
+    )
+    out.print(f"done: {run}\nnext: histozoo publish {run}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    without: Annotated[
+        list[Path] | None, typer.Option(help="A run of the same experiment with --leave-out; repeat.")
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder of the task folders; else $HISTOZOO_DATA.")
+    ] = None,
+    cache: Annotated[Path, typer.Option(help="Where decoded tiles are kept.")] = Path("runs/tiles"),
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of each interval.")] = 10_000,
+) -> None:
+    """Measure a run beside random weights; what is found goes to RUN/results.json, which publish puts into the entry."""
+    from histozoo import durable
+    from histozoo.evaluate import corpus, leave_out
+
+    places: dict[str, Any] = {"cache": cache, "data_root": data_root}
+    reports = [corpus.measure(run, out=run / "trained_tasks.json", resamples=resamples, **places)]
+    if without:
+        out_file = run / "leave_one_lineage_out.json"
+        reports.append(leave_out.study(without, out=out_file, resamples=resamples, **places))
+    durable.write_json(run / "results.json", [row for report in reports for row in report["results"]])
+    for report in reports:
+        table = (run / f"{report['study']}.txt").read_text(encoding="utf-8")
+        out.print(table, markup=False, soft_wrap=True)
+
+
+@app.command()
+def publish(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    target: Annotated[Path, typer.Option("--out", help="Where bundles lie.")] = Path("dist"),
+    embed: Annotated[bool, typer.Option(help="Put half-precision weights into the package.")] = True,
+    zoo: Annotated[
+        Path | None, typer.Option(help="Where the entry goes; histozoo's own zoo where left out.")
+    ] = None,
+    cards: Annotated[
+        Path | None, typer.Option(help="Where the card goes; model_cards/ where left out.")
+    ] = None,
+) -> None:
+    """Turn a run into a bundle, a zoo entry and a card, after every check."""
+    from histozoo.publish import publish as make_bundle
+
+    places = {key: path for key, path in (("zoo", zoo), ("cards", cards)) if path}
+    bundle = make_bundle(run, out=target, embed=embed, **places)
+    out.print(
+        f"done: {bundle}\nnext: histozoo verify {bundle}, then histozoo push {bundle} --dry-run",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def push(
+    bundle: Annotated[Path, typer.Argument(help="A bundle folder, dist/<name>.")],
+    repo: Annotated[str | None, typer.Option(help="Hub repository; histozoo/<name> where left out.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, upload nothing.")] = False,
+    zoo: Annotated[Path | None, typer.Option(help="Where the entry lies, if not in histozoo's zoo.")] = None,
+    cards: Annotated[Path | None, typer.Option(help="Where the card lies, if not in model_cards/.")] = None,
+) -> None:
+    """Upload a bundle to the Hub in one commit and record its revision."""
+    from histozoo.push import push as upload
+
+    places = {key: path for key, path in (("zoo", zoo), ("cards", cards)) if path}
+    revision = upload(bundle, repo=repo, private=private, dry_run=dry_run, **places)
+    out.print(f"revision: {revision}", markup=False)
+
+
+@app.command()
+def card(
+    bundle: Annotated[
+        Path | None, typer.Argument(help="A bundle folder; the zoo's cards where left out.")
+    ] = None,
+    write: Annotated[
+        bool, typer.Option("--write/--check", help="Write the cards, or only compare them.")
+    ] = False,
+) -> None:
+    """Compare every model card with its entry, or write it."""
+    from histozoo import bundle as bundles
+    from histozoo import card as cards
+    from histozoo.registry import ZOO
+
+    if bundle:
+        fresh = bundles.fresh_card(bundle, write=write)
+        said = "as rendered from its entry" if fresh else "written"
+        out.print(f"{said}: {bundle / 'README.md'}", markup=False, soft_wrap=True)
+        return
+    folder = ZOO.parent.parent / "model_cards"
+    for path in cards.write(ZOO, folder) if write else ():
+        out.print(f"written: {path}", markup=False, soft_wrap=True)
+    cards.require_fresh(ZOO, folder)
+    out.print("all cards are as rendered from their entries")
+
+
+def _overrides(settings: list[str] | tuple[()]) -> dict[str, Any]:
+    """Reads `key=value` pairs as TOML, so that a string, a number and a list mean what they mean in an experiment.
+
+    Raises:
+        UsageError: `HZ-U66`, not `key=value`.
+    """
+    values: dict[str, Any] = {}
+    for setting in settings:
+        try:
+            values |= tomllib.loads(setting)
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError(
+                "HZ-U66",
+                "this is not key=value as in a TOML file",
+                got=setting,
+                next_step="for example --set steps=100, or --set 'init=\"random\"'",
+            ) from error
+    return values

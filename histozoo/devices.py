@@ -1,0 +1,36 @@
+"""Which device a name means, said before anything slow begins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from histozoo.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def choose(name: str | torch.device = "auto") -> torch.device:
+    """Returns the device of this name; `auto` is the first GPU where there is one, and the processor elsewhere.
+
+    Raises:
+        UsageError: `HZ-U68`, torch knows no such device, or this machine has none.
+    """
+    import torch
+
+    known = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    known += ["mps"] if torch.backends.mps.is_available() else []
+    if name == "auto":
+        return torch.device(next((device for device in known if device != "cpu"), "cpu"))
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(
+            "HZ-U68",
+            "there is no such device here",
+            expected=f"auto, {', '.join(known)}",
+            got=repr(str(name)),
+            next_step="leave --device out, or name one of these",
+        ) from error
+    return device
