@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     import torch
 
 
+def emulates_bfloat16(device: torch.device) -> bool:
+    """Says whether bfloat16 is imitated on this device: a processor without its instructions takes about nine times as long as in float32."""
+    import torch
+
+    return device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def choose(name: str | torch.device = "auto") -> torch.device:
     """Returns the device of this name; `auto` is the first GPU where there is one, and the processor elsewhere.
 

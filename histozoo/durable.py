@@ -6,6 +6,7 @@ what a killed process left behind can be told from what a running one still writ
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
@@ -113,6 +114,89 @@ def staged_folder(target: str | Path) -> Iterator[Path]:
         raise resource_error(target, 0, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_unsynced(path: Path, data: bytes) -> None:
+    """Writes a new file that is not durable yet: for many files of one folder, which `sync_filesystem` flushes together.
+
+    Raises:
+        FileExistsError: `path` exists already.
+        ResourceError: `HZ-F42`, the disk is full or the folder cannot be written.
+    """
+    try:
+        with path.open("xb") as file:
+            _write(file.fileno(), data)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise resource_error(path, len(data), error) from error
+
+
+class Growing:
+    """A new file that grows piece by piece, may be cut back, and is not durable until `sync_filesystem`.
+
+    Raises:
+        ResourceError: `HZ-F42`, the disk is full or the folder cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.size = path, 0
+        try:
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        except OSError as error:
+            raise resource_error(path, 0, error) from error
+
+    def write(self, data: bytes) -> None:
+        """Appends `data`."""
+        try:
+            _write(self._descriptor, data)
+        except OSError as error:
+            raise resource_error(self.path, len(data), error) from error
+        self.size += len(data)
+
+    def cut_back(self, size: int) -> None:
+        """Drops what was written after the first `size` bytes."""
+        os.ftruncate(self._descriptor, size)
+        self.size = os.lseek(self._descriptor, size, os.SEEK_SET)
+
+    def close(self) -> None:
+        """Ends the writing."""
+        os.close(self._descriptor)
+
+
+def sync_filesystem(folder: Path) -> None:
+    """Flushes everything below `folder` with one call (syncfs), 20 times as fast as file by file; file by file where that is unknown.
+
+    Raises:
+        ResourceError: `HZ-F42`, something could not be written back.
+    """
+    try:
+        call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+        if call is None:
+            sync_tree(folder)
+            return
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            if call(descriptor):
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise resource_error(folder, 0, error) from error
+
+
+def move(source: Path, target: Path) -> None:
+    """Renames what is synced already, on the same file system, and syncs the folder it comes to; a file there is replaced.
+
+    Raises:
+        ResourceError: `HZ-F42`, the folder cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(source, target)
+        _sync(target.parent)
+    except OSError as error:
+        raise resource_error(target, 0, error) from error
 
 
 def sync_tree(folder: Path) -> None:

@@ -7,7 +7,7 @@ started again writes the same bits as one that was not. Legend: B batch, C chann
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,8 @@ from histozoo.errors import (
     UsageError,
 )
 from histozoo.feature_files import Features, Report, report_path
-from histozoo.tile_lists import list_tiles
+from histozoo.tile_lists import TileList, find_tiles, printable
+from histozoo.tile_rows import POLICY, Edge, TileReader, counted
 
 if TYPE_CHECKING:
     import torch
@@ -51,18 +52,21 @@ def embed(
     batch_size: int = 32,
     device: str = "auto",
     mpp: float | None = None,
+    edge: Edge = "reject",
     max_rejected: float = 0.01,
     progress: Progress | None = None,
 ) -> Report:
     """Embeds every tile of `source` and writes features and a report `<out>.report.json`; running it again adds only what is missing.
 
     Args:
-        source: A folder, searched with its subfolders, or a CSV whose column `file` holds paths relative to the CSV.
+        source: A folder, searched with its subfolders, or a CSV whose column `file` holds paths relative to the CSV; a column `sha256`
+            is compared with the files.
         out: Feature file; `.safetensors`, `.h5` or `.hdf5`.
         model: Name of a zoo entry, or a bundle folder.
         batch_size: Tiles per forward pass.
         device: `auto`, `cpu`, `cuda`, ...
         mpp: Micrometres per pixel of the tiles, when known; compared with what the model expects and recorded.
+        edge: What becomes of a tile whose shorter side is under a quarter of the model's: `reject`, or `pad-white`.
         max_rejected: Share of rejected rows above which the run stops (the first ten never stop it).
         progress: Called with the numbers of rows handled and of all rows.
 
@@ -78,9 +82,8 @@ def embed(
     out = Path(out)
     feature_files.check_suffix(out)
     place = devices.choose(device)
-    root, names, ignored = list_tiles(Path(source))
-    run = _Run(root, names, out, model=model, batch_size=batch_size, device=place, mpp=mpp)
-    run.report.ignored = ignored
+    tiles = find_tiles(Path(source))
+    run = _Run(tiles, out, model=model, batch_size=batch_size, device=place, mpp=mpp, edge=edge)
     with claimed(out):
         run.adopt_earlier_rows()
         run.work(max_rejected=max_rejected, progress=progress)
@@ -92,28 +95,38 @@ class _Run:
 
     def __init__(
         self,
-        root: Path,
-        names: Sequence[str],
+        tiles: TileList,
         out: Path,
         *,
         model: str,
         batch_size: int,
         device: torch.device,
         mpp: float | None,
+        edge: Edge,
     ) -> None:
         from histozoo import contract, registry
         from histozoo.loading import load
 
         entry = registry.resolve(model)
         contract.check_mpp(entry, mpp)
-        self.root, self.names, self.out, self.batch_size = root, names, out, batch_size
+        self.names, self.out, self.batch_size = tiles.names, out, batch_size
         self.device = device
         self.model = load(model, device=device)
-        self.transform = contract.transform(entry)
+        tile_px = entry.ours["contract"]["tile_px"]
+        self.reader = TileReader(tiles, contract.transform(entry), tile_px=tile_px, edge=edge)
         self.feature_dim = entry.feature_dim
         self.rows: dict[str, tuple[str, NDArray[np.float32]]] = {}
         self.saved = 0
-        self.report = Report(features=str(out), made_by=_made_by(entry, mpp), n_input=len(names))
+        self.treated: list[tuple[str, ...]] = []
+        self.earlier_report: dict[str, Any] = {}
+        self.report = Report(
+            features=str(out),
+            made_by=_made_by(entry, mpp, edge),
+            n_input=len(tiles.names),
+            ignored=[printable(name) for name in tiles.ignored],
+            skipped={kind: [printable(name) for name in names] for kind, names in tiles.skipped.items()},
+            policy={**POLICY, "edge": edge},
+        )
 
     def adopt_earlier_rows(self) -> None:
         """Takes over what an earlier run wrote to the same file, if the very same thing made it.
@@ -141,6 +154,8 @@ class _Run:
             n: (s, f) for n, s, f in zip(earlier.names, earlier.sha256, earlier.features_ND, strict=True)
         }
         self.saved = len(self.rows)
+        if (path := report_path(self.out)).is_file():
+            self.earlier_report = json.loads(path.read_text(encoding="utf-8"))
 
     def work(self, *, max_rejected: float, progress: Progress | None) -> None:
         """Goes through all rows batch by batch; saves at intervals, at the end, and when interrupted."""
@@ -171,39 +186,32 @@ class _Run:
         """Embeds the rows that are not there yet, each in its own slot; slots without a tile stay zero."""
         import torch
 
-        pixels: dict[int, tuple[str, Tensor]] = {}
+        pixels: dict[int, tuple[str, Tensor, tuple[str, ...]]] = {}
         for slot, name in enumerate(names):
-            try:
-                if fresh := self._fresh(name):
-                    pixels[slot] = fresh
-            except _RowError as error:
-                self._reject(name, error.code, error.what)
+            if fresh := self._fresh(name):
+                pixels[slot] = fresh
         if not pixels:
             return
         x_BCHW = torch.zeros((self.batch_size, *next(iter(pixels.values()))[1].shape))
-        for slot, (_, x_CHW) in pixels.items():
+        for slot, (_, x_CHW, _) in pixels.items():
             x_BCHW[slot] = x_CHW
         with torch.inference_mode():
             f_BD = self.model(x_BCHW.to(self.device)).float().cpu().numpy()
-        for slot, (sha256, _) in pixels.items():
-            self._take(names[slot], sha256, f_BD[slot])
+        for slot, (sha256, _, treated) in pixels.items():
+            self._take(names[slot], sha256, f_BD[slot], treated)
 
-    def _fresh(self, name: str) -> tuple[str, Tensor] | None:
-        """Returns sha256 and pixels `[C, H, W]` of a tile, or None when the feature file holds its row already."""
-        from histozoo.data import decoding
-
+    def _fresh(self, name: str) -> tuple[str, Tensor, tuple[str, ...]] | None:
+        """Returns a tile's sha256, pixels `[C, H, W]` and what was done to it; None where its row is rejected or there already."""
         try:
-            data = (self.root / name).read_bytes()
-        except OSError as error:
-            raise _RowError("HZ-U64", f"the file cannot be read: {error.strerror}") from error
-        sha256 = hashlib.sha256(data).hexdigest()
-        if name in self.rows:
+            data, sha256 = self.reader.file(name)
+            pixels = None if name in self.rows else self.reader.pixels(name, data)
+        except HistozooError as error:
+            self._reject(name, error.code, error.what + (f": {error.got}" if error.got else ""))
+            return None
+        if pixels is None:
             self._reuse(name, sha256)
             return None
-        try:
-            return sha256, self.transform(decoding.decode(data))
-        except HistozooError as error:
-            raise _RowError(error.code, error.what) from error
+        return sha256, *pixels
 
     def _reuse(self, name: str, sha256: str) -> None:
         """Counts a row that is there already; a name that stands for other bytes would lose one of the two tiles."""
@@ -221,7 +229,7 @@ class _Run:
         self.report.n_done += 1
         self.report.n_reused += 1
 
-    def _take(self, name: str, sha256: str, f_D: NDArray[np.float32]) -> None:
+    def _take(self, name: str, sha256: str, f_D: NDArray[np.float32], treated: tuple[str, ...]) -> None:
         if f_D.shape != (self.feature_dim,):
             raise IntegrityError(
                 "HZ-H61",
@@ -236,10 +244,11 @@ class _Run:
             )
             return
         self.rows[name] = (sha256, f_D)
+        self.treated.append(treated)
         self.report.n_done += 1
 
     def _reject(self, name: str, code: str, reason: str) -> None:
-        self.report.rejected.append({"name": name, "code": code, "reason": reason})
+        self.report.rejected.append({"name": printable(name), "code": code, "reason": reason})
 
     def _save(self) -> None:
         """Writes the features, then the report that counts them."""
@@ -252,6 +261,9 @@ class _Run:
                 self.out, Features(names=tuple(names), sha256=sha256, features_ND=f_ND, made_by=made_by)
             )
         self.saved = len(names)
+        reused, before = self.report.n_reused, self.earlier_report
+        whole = reused == before.get("n_done")
+        self.report.treated = counted(self.treated, before.get("treated", {}), n_reused=reused, whole=whole)
         durable.write_json(report_path(self.out), self.report.to_json())
 
     def _raise_for_rejected(self) -> None:
@@ -271,16 +283,8 @@ class _Run:
         )
 
 
-class _RowError(Exception):
-    """Why one row is rejected; never leaves this module."""
-
-    def __init__(self, code: str, what: str) -> None:
-        self.code, self.what = code, what
-        super().__init__(what)
-
-
-def _made_by(entry: Entry, mpp: float | None) -> dict[str, Any]:
-    return {
+def _made_by(entry: Entry, mpp: float | None, edge: Edge) -> dict[str, Any]:
+    made_by = {
         "model": entry.name,
         "sha256": entry.weights.sha256,
         "contract": entry.ours["contract"],
@@ -288,3 +292,5 @@ def _made_by(entry: Entry, mpp: float | None) -> dict[str, Any]:
         "histozoo_version": histozoo.__version__,
         "dtype": "float32",
     }
+    # Padding makes rows that rejecting does not; without it the file is the one that it always was.
+    return made_by if edge == "reject" else {**made_by, "edge": edge}

@@ -51,6 +51,9 @@ class Report:
         n_reused: Those of `n_done` that the file already held.
         rejected: One object per refused row: name, code, reason.
         ignored: Files in the source folder that are no images by their suffix.
+        skipped: What was passed over in the source folder, by kind, as `histozoo.tile_lists` says.
+        treated: How many of the done tiles were converted, composited on white, enlarged or padded, or had a colour profile.
+        policy: What is done about alpha, EXIF orientation, colour profiles and tiles at the edge.
     """
 
     features: str
@@ -60,6 +63,9 @@ class Report:
     n_reused: int = 0
     rejected: list[dict[str, str]] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
+    skipped: dict[str, list[str]] = field(default_factory=dict)
+    treated: dict[str, int] = field(default_factory=dict)
+    policy: dict[str, str] = field(default_factory=dict)
 
     @property
     def n_not_reached(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import default_collate
 
-from histozoo import checkpoints, durable, run_folder
+from histozoo import checkpoints, devices, durable, run_folder
 from histozoo import experiment as experiments
 from histozoo.data import splits, tiles
 from histozoo.data.mixing import MixedTiles, TaskTiles
@@ -92,6 +93,12 @@ def run(
     """
     experiment = experiments.read(experiment_path, **overrides)
     kept_tasks(experiment, leave_out)
+    if experiment.precision == "bf16" and devices.emulates_bfloat16(devices.choose(device)):
+        warnings.warn(
+            "HZ-U45 this processor has no bfloat16 instructions and imitates them, about nine times slower than float32; "
+            "a run of your own is faster with --set 'precision=\"fp32\"'",
+            stacklevel=2,
+        )
     folder = Path(runs) / "-without-".join([experiment.name, *leave_out])
     folder.mkdir(parents=True, exist_ok=True)
     with run_folder.locked(folder):

@@ -18,7 +18,10 @@ from histozoo import errors
 from histozoo.cli import app
 from tests.fakes.tiny import NAME, draw_tiles, tiny_zoo
 
-VERBS = {"list", "info", "embed", "verify", "pretrain", "evaluate", "publish", "push", "card", "demo"}
+VERBS = {
+    *("list", "info", "embed", "verify", "pretrain", "evaluate", "publish", "push", "card", "demo"),
+    *("tasks", "prepare"),
+}
 
 
 @pytest.fixture(autouse=True)

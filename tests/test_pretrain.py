@@ -89,6 +89,14 @@ def test_training_and_validation_rows_share_no_group(drawn: Path) -> None:
         assert sum(map(len, parts)) == len(set.union(*parts))
 
 
+def test_imitated_bfloat16_is_said_before_it_takes_hours(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from histozoo import devices
+
+    monkeypatch.setattr(devices, "emulates_bfloat16", lambda device: device.type == "cpu")
+    with pytest.warns(UserWarning, match="HZ-U45 .*fp32"):
+        run(drawn, steps=1, precision="bf16")
+
+
 def test_the_same_command_again_does_nothing_when_done_and_the_same_from_scratch(drawn: Path) -> None:
     first = run(drawn)
     stamp = (first / "final" / "model.safetensors").stat().st_mtime_ns

@@ -8,15 +8,20 @@
 | 16 or 32 bits, float, spare channels, several pages | refused (HZ-D28): which range maps to 0..255 cannot be guessed |
 | bilevel | refused (HZ-D30): a mask, not a tile |
 | EXIF orientation other than upright | refused (HZ-D31): readers disagree on whether to turn it |
-| more than MAX_PIXELS, or a side under MIN_SIDE_PX | refused (HZ-D27) before a pixel is decoded |
-| truncated, damaged, empty, text, missing | refused (HZ-D24) |
+| more than MAX_PIXELS or MAX_BYTES, or a side under MIN_SIDE_PX | refused (HZ-D27) before a pixel is decoded |
+| truncated, damaged, empty, text, missing, a PNG with a wrong checksum | refused (HZ-D24) |
+
+The format is told by the bytes, never by the file's name. JPEG and WebP hold no checksum: a byte that changed in them gives other pixels
+and no error, which nothing but a hash of the file can tell (a column `sha256` in a table: HZ-D25).
 """
 
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
@@ -25,6 +30,9 @@ from histozoo.errors import UsageError
 MAX_PIXELS = 1 << 26
 """Largest image decoded: 8192 x 8192, 200 MB as RGB. Larger files are slides, which are read in parts."""
 
+MAX_BYTES = 8 * MAX_PIXELS
+"""Largest file read into memory: twice the largest tile with alpha and without compression, 537 MB."""
+
 MIN_SIDE_PX = 8
 """Shortest side of a tile; below it is a thumbnail or a placeholder."""
 
@@ -32,7 +40,9 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 _CONVERTED = frozenset({"RGB", "L", "P", "CMYK", "YCbCr"})
 _WITH_ALPHA = frozenset({"RGBA", "LA", "PA", "La", "RGBa"})
 _ORIENTATION_TAG = 0x0112
+_SAMPLES_TAG = 277
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_CHANGED = {"L": "grey", "P": "palette", "CMYK": "CMYK", "YCbCr": "YCbCr"}
 # What Pillow raises for damaged files: OSError covers unidentified and truncated ones, the others come out of single format readers;
 # a warning about corrupt tags counts where the caller has turned warnings into errors.
 _DAMAGED = (
@@ -48,6 +58,20 @@ _DAMAGED = (
 )
 
 
+class Told(NamedTuple):
+    """What a file was before it became RGB, to be counted.
+
+    Args:
+        format: Pillow's word for the format of the bytes, such as `JPEG`.
+        change: What was done: `grey`, `palette`, `CMYK`, `YCbCr`, `opaque alpha dropped`, `partial alpha on white`; "" for RGB.
+        icc: Whether it holds a colour profile, which was not applied.
+    """
+
+    format: str
+    change: str
+    icc: bool
+
+
 def decode(source: str | Path | bytes) -> Image.Image:
     """Decodes one tile strictly; nothing is repaired, turned or rescaled.
 
@@ -61,6 +85,11 @@ def decode(source: str | Path | bytes) -> Image.Image:
         UsageError: `HZ-D24` unreadable, `HZ-D27` size, `HZ-D28` bits, channels or pages, `HZ-D29` nothing visible, `HZ-D30` bilevel,
             `HZ-D31` rotated by EXIF, `HZ-U31` another library told Pillow to pass over truncation.
     """
+    return decode_told(source)[0]
+
+
+def decode_told(source: str | Path | bytes) -> tuple[Image.Image, Told]:
+    """Decodes as `decode` does and says what the file was; the errors are those of `decode`."""
     where = f"{len(source):,} bytes in memory" if isinstance(source, bytes) else str(source)
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise UsageError(
@@ -73,9 +102,14 @@ def decode(source: str | Path | bytes) -> Image.Image:
         with Image.open(
             io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS
         ) as image:
+            _check_size(image, where)
+            if image.format == "PNG":
+                _check_sums(image)
             _check_header(image, where)
             image.load()
-            return _to_rgb(image, where)
+            told = (image.format or "", _CHANGED.get(image.mode, ""), bool(image.info.get("icc_profile")))
+            rgb, alpha = _to_rgb(image, where)
+            return rgb, Told(told[0], alpha or told[1], told[2])
     except UsageError:
         raise
     except _BOMBS as error:
@@ -83,20 +117,49 @@ def decode(source: str | Path | bytes) -> Image.Image:
             "HZ-D27", "the image is too large for a tile", where=where, got=str(error)
         ) from error
     except _DAMAGED as error:
-        raise UsageError(
-            "HZ-D24",
-            "the tile cannot be decoded",
-            where=where,
-            expected=f"a whole {', '.join(_FORMATS)} file",
-            got=_reason(source, error),
-            next_step="restore the file from its origin, or take its row out of the table",
-        ) from error
+        raise _unreadable(where, _reason(source, error)) from error
+
+
+def read(path: Path) -> bytes:
+    """Returns the bytes of a tile's file.
+
+    Raises:
+        UsageError: `HZ-D24` missing or unreadable, `HZ-D27` more than `MAX_BYTES`.
+    """
+    try:
+        if (size := path.stat().st_size) <= MAX_BYTES:
+            return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise _unreadable(str(path), _reason(path, error)) from error
+    _refuse(
+        "HZ-D27",
+        "the file is too large for a tile",
+        str(path),
+        expected=f"at most {MAX_BYTES:,} bytes",
+        got=f"{size:,}",
+    )
+
+
+def _unreadable(where: str, got: str) -> UsageError:
+    return UsageError(
+        "HZ-D24",
+        "the tile cannot be decoded",
+        where=where,
+        expected=f"a whole {', '.join(_FORMATS)} file",
+        got=got,
+        next_step="restore the file from its origin, or take its row out of the table",
+    )
 
 
 def _reason(source: str | Path | bytes, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    try:
+        size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
+    except (OSError, ValueError) as unknown:
+        return str(unknown)
     if size == 0:
         return "an empty file"
     if isinstance(error, UnidentifiedImageError):
@@ -104,8 +167,8 @@ def _reason(source: str | Path | bytes, error: Exception) -> str:
     return f"{error or type(error).__name__}"
 
 
-def _check_header(image: Image.Image, where: str) -> None:
-    """Refuses by what is known before a pixel is decoded."""
+def _check_size(image: Image.Image, where: str) -> None:
+    """Refuses by the size alone, before a pixel is decoded."""
     width, height = image.size
     if width * height > MAX_PIXELS or min(width, height) < MIN_SIDE_PX:
         _refuse(
@@ -115,18 +178,22 @@ def _check_header(image: Image.Image, where: str) -> None:
             expected=f"sides of at least {MIN_SIDE_PX} px and at most {MAX_PIXELS:,} px in all",
             got=f"{width} x {height} px",
         )
+
+
+def _check_header(image: Image.Image, where: str) -> None:
+    """Refuses by mode, depth, channels, pages and orientation."""
     if image.mode == "1":
         _refuse("HZ-D30", "a bilevel image is a mask, not a tile", where, expected="8-bit RGB", got="mode 1")
     pages = getattr(image, "n_frames", 1)
     if pages > 1:
         _refuse("HZ-D28", "the file has several pages", where, expected="1", got=pages)
-    if image.mode not in _CONVERTED | _WITH_ALPHA or _is_deep(image):
+    if image.mode not in _CONVERTED | _WITH_ALPHA or _is_deep(image) or _spare(image):
         _refuse(
             "HZ-D28",
             "the pixels are not 8-bit colours",
             where,
             expected="8 bits per channel; RGB, grey, palette, CMYK or with alpha",
-            got=f"mode {image.mode}, stored as {_stored(image) or 'unknown'}",
+            got=f"mode {image.mode}, stored as {_stored(image) or 'unknown'}{_span(image)}",
         )
     orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     if orientation not in (0, 1):
@@ -139,9 +206,39 @@ def _check_header(image: Image.Image, where: str) -> None:
         )
 
 
+def _check_sums(image: Image.Image) -> None:
+    """Compares the checksum of each chunk of a PNG; Pillow passes over those of the pixels."""
+    file: Any = image.fp  # type: ignore[attr-defined]
+    before, kind = file.tell(), b""
+    file.seek(8)
+    while kind != b"IEND":
+        length, kind = struct.unpack(">I4s", file.read(8).ljust(8, b"\0"))
+        body, told = file.read(length), file.read(4)
+        if told != struct.pack(">I", zlib.crc32(kind + body)):
+            raise OSError(f"the checksum of chunk {kind.decode('latin-1')!r} is wrong or missing")
+    file.seek(before)
+
+
 def _is_deep(image: Image.Image) -> bool:
     """Whether more than 8 bits are stored: Pillow opens 16-bit RGB as mode RGB and keeps the upper byte without a word."""
     return any(bits in _stored(image) for bits in (";12", ";16", ";32", "F;"))
+
+
+def _spare(image: Image.Image) -> bool:
+    """Whether a TIFF has more channels than its mode: Pillow opens five as RGB and drops two without a word."""
+    samples: int = getattr(image, "tag_v2", {}).get(_SAMPLES_TAG, 1)
+    return samples > len(image.getbands())
+
+
+def _span(image: Image.Image) -> str:
+    """Returns the range of values of a single-channel image that is refused for its depth, to tell a reader what it may be."""
+    if image.mode in _CONVERTED | _WITH_ALPHA:
+        return ""
+    try:
+        low, high = image.getextrema()
+    except _DAMAGED:
+        return ""
+    return f", values {low} to {high}"
 
 
 def _stored(image: Image.Image) -> str:
@@ -154,9 +251,10 @@ def _stored(image: Image.Image) -> str:
     return ""
 
 
-def _to_rgb(image: Image.Image, where: str) -> Image.Image:
+def _to_rgb(image: Image.Image, where: str) -> tuple[Image.Image, str]:
+    """Returns the image as RGB, and what was done about its alpha."""
     if image.mode not in _WITH_ALPHA and "transparency" not in image.info:
-        return image.convert("RGB") if image.mode != "RGB" else image.copy()
+        return image.convert("RGB") if image.mode != "RGB" else image.copy(), ""
     rgba = image.convert("RGBA")
     low, high = rgba.getchannel("A").getextrema()
     if high == 0:
@@ -168,9 +266,9 @@ def _to_rgb(image: Image.Image, where: str) -> Image.Image:
             got="alpha 0 everywhere",
         )
     if low == 255:
-        return rgba.convert("RGB")
+        return rgba.convert("RGB"), "opaque alpha dropped"
     white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, rgba).convert("RGB")
+    return Image.alpha_composite(white, rgba).convert("RGB"), "partial alpha on white"
 
 
 def _refuse(code: str, what: str, where: str, *, expected: object, got: object) -> NoReturn:

@@ -8,10 +8,10 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from histozoo.errors import UsageError
-from histozoo.tile_lists import TILE_SUFFIXES
+from histozoo.tile_lists import printable
 
 Cells = dict[str, str]
 FRAGMENT = "#xywh="
@@ -130,78 +130,6 @@ def _records(path: Path) -> list[tuple[int, list[str]]]:
     return records or [(1, [])]
 
 
-def check_paths(path: Path, rows: Iterable[Row]) -> None:
-    """Refuses names that lead out of the folder, by spelling or by link.
-
-    Raises:
-        UsageError: `HZ-U33`, with the line.
-    """
-    folder = path if path.is_dir() else path.parent
-    inside = folder.resolve()
-    parents: dict[Path, bool] = {}
-    for row in rows:
-        spelled = PurePosixPath(row.file)
-        odd = (
-            spelled.is_absolute()
-            or ".." in spelled.parts
-            or any(c in row.file for c in "\\\0\n\r")
-            or FRAGMENT in row.file
-        )
-        target = folder / row.file
-        if not odd and target.parent not in parents:
-            parents[target.parent] = target.parent.resolve().is_relative_to(inside)
-        linked_out = not odd and target.is_symlink() and not target.resolve().is_relative_to(inside)
-        if odd or linked_out or not parents[target.parent]:
-            raise UsageError(
-                "HZ-U33",
-                "a tile's name leads out of its folder",
-                where=f"{path}, line {row.line}",
-                expected="a relative path below the table's folder",
-                got=repr(row.file),
-                kept="nothing was opened",
-            )
-
-
-def check_files(path: Path, rows: Sequence[Row]) -> None:
-    """Compares the table with the disk, both ways, and with itself.
-
-    Raises:
-        UsageError: `HZ-E33`: missing, unlisted, repeated and contradictory tiles, each with its number, the first five and their lines.
-    """
-    lines: dict[str, list[Row]] = {}
-    for row in rows:
-        lines.setdefault(row.file, []).append(row)
-    repeated = {name: found for name, found in lines.items() if len(found) > 1}
-    there = {
-        p.relative_to(path.parent).as_posix()
-        for folder in {(path.parent / name).parent for name in lines}
-        if folder.is_dir()
-        for p in folder.iterdir()
-        if is_tile(p)
-    }
-    missing = [name for name in lines if name not in there and not (path.parent / name).is_file()]
-    problems = {
-        "listed but missing": [f"{name} (line {lines[name][0].line})" for name in missing],
-        "there but not listed": sorted(there - set(lines)),
-        "listed with conflicting labels": [
-            _lines(n, f) for n, f in repeated.items() if len({r.label for r in f}) > 1
-        ],
-        "listed twice": [_lines(n, f) for n, f in repeated.items() if len({r.label for r in f}) == 1],
-    }
-    if any(problems.values()):
-        raise UsageError(
-            "HZ-E33",
-            "the table and the folder do not name the same tiles",
-            where=path,
-            expected="each tile on the disk listed once, each listed tile on the disk",
-            got="; ".join(
-                _first(f"{len(names):,} {what}", names) for what, names in problems.items() if names
-            ),
-            kept="nothing was read",
-            next_step="restore the files or correct the table",
-        )
-
-
 def check_labels(path: Path, rows: Iterable[Row], known: Sequence[str]) -> None:
     """Refuses labels that are not, letter by letter, among the known ones.
 
@@ -220,24 +148,15 @@ def check_labels(path: Path, rows: Iterable[Row], known: Sequence[str]) -> None:
             f"{len(unknown):,} labels are not classes of this task",
             where=path,
             expected=", ".join(known) + (f"; nearest to the first is {near!r}" if near else ""),
-            got=_first("", [f"{row.label!r} ({row.file}, line {row.line})" for row in unknown]),
+            got=first_five("", [f"{row.label!r} ({row.file}, line {row.line})" for row in unknown]),
             next_step="correct the labels; they are matched letter by letter",
         )
 
 
-def is_tile(path: Path) -> bool:
-    """Whether a path is an image file that is not hidden."""
-    hidden = any(part.startswith(".") for part in path.parts[-2:])
-    return path.suffix.lower() in TILE_SUFFIXES and not hidden and path.is_file()
-
-
-def _lines(name: str, rows: Sequence[Row]) -> str:
-    return f"{name} (" + ", ".join(f"line {row.line}: {row.label}" for row in rows) + ")"
-
-
-def _first(what: str, names: Sequence[str], n: int = 5) -> str:
+def first_five(what: str, names: Sequence[str], n: int = 5) -> str:
+    """Returns the first names after what they are, and how many more there are."""
     more = f" and {len(names) - n:,} more" if len(names) > n else ""
-    return (f"{what}: " if what else "") + ", ".join(names[:n]) + more
+    return (f"{what}: " if what else "") + ", ".join(map(printable, names[:n])) + more
 
 
 def malformed(what: str, where: object, *, expected: object = "", got: object = "") -> UsageError:

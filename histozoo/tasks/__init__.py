@@ -3,46 +3,85 @@
 from __future__ import annotations
 
 import difflib
+from importlib import import_module
 
 from histozoo.errors import UsageError
-from histozoo.tasks import (
-    all_leukemia,
-    aml_lmu_mini,
-    bccd_cells,
-    bccd_wbc,
-    cervical_herlev,
-    cervical_lbc,
-    glas,
-    lc25000_colon,
-    lc25000_lung,
-    lymphoma_iicbu,
-    malaria_mini,
-    oral_oscc,
-    pbc_mini,
-    wbc_zheng,
-)
 from histozoo.tasks.base import Task
 
 __all__ = ["TASKS", "Task", "task"]
 
+# What Mormont, Geurts, Maree trained and tested on, as far as it is public.
+_PAPER = (
+    "mitos_atypia14",
+    "warwick_crc",
+    "janowczyk1_nuclei",
+    "janowczyk2_epithelium",
+    "janowczyk5_mitosis",
+    "janowczyk6_idc",
+    "janowczyk7_lymphoma",
+    "stroma_lbp",
+    "tupac16_mitosis",
+    "bach_micro",
+    "camelyon16",
+    "umcm_kather2016",
+    "bone_marrow_kainz",
+    "breakhis",
+)
+# Public sets since then.
+_NEWER = (
+    "nct_crc_he",
+    "pcam",
+    "mhist",
+    "bracs",
+    "sicapv2",
+    "gleason_arvaniti",
+    "lc25000_full_lung",
+    "lc25000_full_colon",
+    "pannuke_tissue",
+    "pannuke_neoplastic",
+    "wilds_camelyon17",
+    "tcga_ut",
+    "ocelot",
+)
+# Drawn glands and nuclei, as presence in a tile; the same archives serve segmentation.
+_SEGMENTATION = (
+    "glas_glands",
+    "crag_glands",
+    "monuseg_nuclei",
+    "cpm17_nuclei",
+    "tnbc_nuclei",
+    "consep_nuclei",
+)
+# Small sets that lie as tables of tiles.
+_TABLES = (
+    "oral_oscc",
+    "lymphoma_iicbu",
+    "lc25000_lung",
+    "lc25000_colon",
+    "glas",
+    "cervical_lbc",
+    "cervical_herlev",
+    "wbc_zheng",
+    "bccd_cells",
+    "bccd_wbc",
+    "all_leukemia",
+    "aml_lmu_mini",
+    "pbc_mini",
+    "malaria_mini",
+)
+# Masks and points beside such tables, turned into classes.
+_FROM_TABLES = (
+    "glas_presence",
+    "dsb2018_nuclei",
+    "lgg36_nuclei",
+    "bone_marrow_graz_cells",
+    "adipocyte_gtex_cells",
+    "wbc_zheng_nucleus",
+)
+
 TASKS: dict[str, Task] = {
-    module.TASK.name: module.TASK
-    for module in (
-        oral_oscc,
-        lymphoma_iicbu,
-        lc25000_lung,
-        lc25000_colon,
-        glas,
-        cervical_lbc,
-        cervical_herlev,
-        wbc_zheng,
-        bccd_cells,
-        bccd_wbc,
-        all_leukemia,
-        aml_lmu_mini,
-        pbc_mini,
-        malaria_mini,
-    )
+    name: import_module(f"histozoo.tasks.{name}").TASK
+    for name in (*_TABLES, *_FROM_TABLES, *_PAPER, *_NEWER, *_SEGMENTATION)
 }
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from histozoo.data.rows import Cells
+from histozoo.data.rows import Cells, check_classes, check_counts
+from histozoo.data.shards import INDEX, read_shards
 from histozoo.data.tables import Cut, read_table
 from histozoo.errors import UsageError
 from histozoo.prepare.plan import Preparation
@@ -87,10 +89,13 @@ class Task:
             Rows with `image` (lazy), `label` (class number), `group` and `file`; a cut image is several rows.
 
         Raises:
-            UsageError: `HZ-U37` no data there, and what `read_table` raises.
+            UsageError: `HZ-U37` no data there, `HZ-E34` shards of other classes, and what `read_table` raises.
+            IntegrityError: `HZ-E39`, a shard is not what its index says.
         """
         folder = data_folder(data_root) / self.folder
         path = folder / self.table
+        if (folder / INDEX).is_file() and not path.is_file():
+            return self._shards(folder)
         if not path.is_file():
             raise UsageError(
                 "HZ-U37",
@@ -108,6 +113,31 @@ class Task:
             group=self.group_rule or self.group_column,
             cut=self._cut(),
         )
+
+    def _shards(self, folder: Path) -> Dataset:
+        """Opens Parquet shards, in which groups are settled, and checks them as a table is checked."""
+        if self.cut_px or self.centre_px:
+            raise UsageError(
+                "HZ-U37",
+                f"the images of task {self.name!r} are cut when they are loaded, which shards cannot be",
+                where=folder,
+                next_step="prepare it again without --shards",
+            )
+        dataset = read_shards(folder)
+        words = tuple(dataset.features["label"].names)
+        if words != self.classes:
+            raise UsageError(
+                "HZ-E34",
+                f"the shards have other classes than task {self.name!r}",
+                where=folder,
+                expected=", ".join(self.classes),
+                got=", ".join(words),
+                next_step="prepare the task again",
+            )
+        found = Counter(words[label] for label in dataset["label"])
+        check_classes(folder, found, self.classes)
+        check_counts(folder, found, dict(zip(self.classes, self.counts or (), strict=False)))
+        return dataset
 
     def _cut(self) -> Cut | None:
         if self.cut_px:

@@ -1,0 +1,285 @@
+"""A task's original archive -> its table of tiles, on all cores, in bounded memory, continued after any end.
+
+Pictures are dealt in fixed chunks, a function of their list alone. A chunk is cut by one worker into a staged folder and moved into place
+by this process, so that a run that was killed and started again ends with the same bytes as one that was not. Every picture ends as
+done, rejected with a reason, or not reached; the three sum to the number of pictures.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from histozoo import durable
+from histozoo.claim import claimed
+from histozoo.errors import Interrupted, RejectedInputs, ResourceError, UsageError
+from histozoo.prepare import counts, facts, output, pool
+from histozoo.prepare.chunks import BadPicture, Job, folder_name
+from histozoo.prepare.counts import Report
+from histozoo.prepare.journal import Journal
+from histozoo.prepare.pictures import Picture
+from histozoo.prepare.plan import Preparation
+from histozoo.tasks.base import Task
+
+if TYPE_CHECKING:
+    pass
+
+Progress = Callable[[int, int], None]
+
+
+def prepare(
+    task: Task,
+    source: str | Path,
+    out: str | Path,
+    *,
+    workers: int | None = None,
+    shards: bool = False,
+    skip_bad: bool = False,
+    max_pictures: int | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Cuts the tiles of `task` from its original files into `out/<task.folder>`; started again, it continues, and ends with the same bytes.
+
+    The folder appears in one step when all is done and the numbers are the published ones: `labels.csv` with the columns of
+    `chunks.COLUMNS` and the tiles below `images/`, or Parquet shards with `index.json`; and `prepared.json`, which says what was made of
+    what. Until then everything is in `out/.prepare/<task.name>`. Where the folder is there already and made of the same, nothing is done.
+
+    Args:
+        task: A task that declares a preparation.
+        source: Folder or archive as its authors published it.
+        out: Folder of the task folders.
+        workers: Processes; None is one per core, 0 works in this process. The output does not depend on it.
+        shards: Write Parquet shards in place of single files.
+        skip_bad: Leave out pictures that cannot be used and list them in `prepared.json`; otherwise the first one ends the run.
+        max_pictures: A trial with so many pictures, evenly spaced; published numbers are then not compared, and `prepared.json` says so.
+        progress: Called with the numbers of pictures done and of all pictures.
+
+    Raises:
+        UsageError: `HZ-U30` the task has no preparation; `HZ-U72` to `HZ-U75` the source is not as published; `HZ-U77` the folder holds
+            something else; `HZ-E34` unknown label, `HZ-E35` other numbers than published, `HZ-E36` a class without a tile; or the
+            code of the first bad picture.
+        RejectedInputs: `HZ-U78`, finished, but pictures were left out.
+        Interrupted: `HZ-U79`, stopped by Ctrl-C or SIGTERM; what was done is kept.
+        ResourceError: `HZ-U80` a worker was killed; `HZ-H60` another process prepares this task here; `HZ-F42` disk full.
+    """
+    plan = _declared(task)
+    work = Path(out) / ".prepare" / task.name
+    with claimed(work), pool.sigterm_as_ctrl_c():
+        run = _Run(task, plan, work, Path(out) / task.folder)
+        try:
+            run.open(str(source), shards=shards, max_pictures=max_pictures)
+            run.go(workers=workers, skip_bad=skip_bad, progress=progress)
+        except KeyboardInterrupt as interrupt:
+            raise run.interrupted() from interrupt
+        finally:
+            run.tidy()
+    run.raise_for_rejected()
+    return run.report
+
+
+class _Run:
+    """One call of `prepare`."""
+
+    def __init__(self, task: Task, plan: Preparation, work: Path, target: Path) -> None:
+        self.task, self.plan, self.work, self.target = task, plan, work, target
+        self.scratch = work / "scratch"
+        self.report = Report(task=task.name, folder=str(work), n_pictures=0)
+        self.chunks: list[Sequence[Picture]] = []
+        self.trial = False
+        self.shards = False
+
+    def open(self, where: str, *, shards: bool, max_pictures: int | None) -> None:
+        """Opens the source, lists the pictures and writes down what is going to be prepared."""
+        from histozoo.prepare.sources import open_source
+
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        self.where, self.source = where, open_source(where, scratch=self.scratch)
+        listed = facts.pictures_of(self.source, self.plan)
+        counts.check_pictures(where, self.plan, listed)
+        pictures = facts.sample(listed, max_pictures)
+        self.trial, self.shards = len(pictures) < len(listed), shards
+        self.chunks = facts.dealt(pictures)
+        self.report.n_pictures = len(pictures)
+        self.facts = facts.facts_of(self.task, self.plan, self.source, pictures, shards=shards)
+        self.journal = Journal(self.work, shards=shards)
+
+    def go(self, *, workers: int | None, skip_bad: bool, progress: Progress | None) -> None:
+        """Cuts what no earlier run has cut, checks the numbers and puts the folder into place."""
+        if manifest := output.earlier(self.target, self.facts, self.task.table):
+            self.report = Report.read(self.task.name, self.target, manifest)
+            shutil.rmtree(self.work)
+            return
+        self.journal.begin(self.facts, self._without_refused)
+        try:
+            self._cut(workers, skip_bad, progress)
+        except BadPicture as bad:
+            raise self._refused(bad) from bad.error
+        finally:
+            with suppress(ResourceError):  # must not hide the error that is on its way
+                durable.write_json(self.work / "report.json", self.report.to_json())
+        self._finish()
+
+    def _cut(self, workers: int | None, skip_bad: bool, progress: Progress | None) -> None:
+        finished = self.journal.finished(len(self.chunks))
+        for known in finished.values():
+            self.report.add(known)
+        self.report.n_reused = self.report.n_done
+        left = [
+            (number, pictures, self.journal.staged / folder_name(number))
+            for number, pictures in enumerate(self.chunks)
+            if number not in finished
+        ]
+        n = min(pool.cores() if workers is None else workers, len(left))
+        tell = _Progress(self.report, n, progress)
+        job = Job(
+            source=self.source,
+            plan=replace(self.plan, notes={}),
+            classes=self.task.classes,
+            excluded=frozenset(self.task.exclude_classes),
+            skip_bad=skip_bad,
+            packed=self.shards,
+        )
+
+        def done(number: int, known: dict[str, Any]) -> None:
+            self.journal.commit(number, self.journal.staged / folder_name(number))
+            self.report.add(known)
+
+        if n:
+            pool.cut_in_workers(job, left, n, at=tell.at, done=done)
+        elif left:
+            pool.cut_here(job, left, at=tell.at, done=done)
+        tell.end()
+
+    def _finish(self) -> None:
+        n = len(self.chunks)
+        self.report.differences = [] if self.trial else counts.differences(self.task, self.report)
+        if not self.trial:
+            counts.check_tiles(self.task, self.report, kept=self.work)
+        table_sha256 = output.table_sha256(self.journal, n)
+        if self.shards:
+            from histozoo.prepare.parquet import write_shards
+
+            write_shards(self.journal, n, self.task.classes)
+        else:
+            output.write_table(self.journal, n, self.task.table)
+        published = {
+            "pictures": self.plan.pictures,
+            "classes": dict(zip(self.task.classes, self.task.counts or (), strict=False)),
+            "splits": dict(self.task.split_counts),
+            "tiles": self.task.total,
+            "compared": not self.trial,
+        }
+        manifest = {
+            "made_of": self.facts,
+            "source_name": Path(self.where).name,
+            "published": published,
+            "came_out": self.report.to_json(),
+            "table_sha256": table_sha256,
+        }
+        output.put_in_place(self.journal, self.target, manifest)
+        self.report.folder = str(self.target)
+        shutil.rmtree(self.work)
+
+    def _without_refused(self, before: dict[str, Any]) -> bool:
+        """Says whether the source differs from an earlier start's only in the picture that was refused then, because it was mended."""
+        note = self.journal.refused()
+        if not note or before["source"] == self.facts["source"]:
+            return False
+        return bool(
+            {**before, "source": 0} == {**self.facts, "source": 0}
+            and note["source"] == facts.fingerprint(self.source, note["members"])
+        )
+
+    def _refused(self, bad: BadPicture) -> UsageError:
+        members = [m for m in (bad.picture.name.partition("#")[0], bad.picture.marks) if m]
+        self.journal.note_refused(members, facts.fingerprint(self.source, members))
+        error = bad.error
+        where = error.where if bad.picture.name in error.where else f"{bad.picture.name}: {error.where}"
+        step = "mend the picture and run the same command again, or leave out bad pictures with --skip-bad"
+        return UsageError(
+            error.code,
+            error.what,
+            where=where.removesuffix(": "),
+            expected=error.expected,
+            got=error.got,
+            kept=self._kept(),
+            next_step=f"{error.next_step}; then {step}" if error.next_step else step,
+        )
+
+    def interrupted(self) -> Interrupted:
+        """Returns the error `HZ-U79`."""
+        return Interrupted(
+            "HZ-U79",
+            "stopped before all pictures were cut",
+            where=self.work,
+            got=f"{self.report.n_done:,} of {self.report.n_pictures:,} pictures done",
+            kept=self._kept(),
+            next_step="run the same command again; it continues",
+        )
+
+    def raise_for_rejected(self) -> None:
+        """Raises what tells the caller that the work is done but not all of it could be used."""
+        rejected = self.report.rejected
+        if not rejected:
+            return
+        first = rejected[0]
+        raise RejectedInputs(
+            "HZ-U78",
+            f"{len(rejected):,} of {self.report.n_pictures:,} pictures were rejected",
+            where=self.target / output.MANIFEST,
+            expected="; ".join(self.report.differences) and "the published numbers",
+            got=f"first: {first['name']}: {first['code']} {first['reason']}"
+            + "".join(f"; {d}" for d in self.report.differences),
+            kept=f"{self.report.n_tiles:,} tiles of {self.report.n_done:,} pictures are in {self.target}",
+            next_step="prepared.json lists each with its reason",
+        )
+
+    def tidy(self) -> None:
+        """Removes the work folder if nothing in it is worth keeping."""
+        if not (self.work / "facts.json").exists():
+            shutil.rmtree(self.work, ignore_errors=True)
+
+    def _kept(self) -> str:
+        return (
+            f"{self.report.n_done:,} of {self.report.n_pictures:,} pictures are done and kept in {self.work}"
+        )
+
+
+class _Progress:
+    """Counts pictures for whoever watches: as many are done as were begun, less those in hand."""
+
+    def __init__(self, report: Report, workers: int, tell: Progress | None) -> None:
+        self.begun, self.in_hand, self.n, self.tell = (
+            report.n_reused,
+            max(1, workers),
+            report.n_pictures,
+            tell,
+        )
+
+    def at(self, name: str) -> None:
+        self.begun += 1
+        if self.tell:
+            self.tell(max(0, self.begun - self.in_hand), self.n)
+
+    def end(self) -> None:
+        if self.tell:
+            self.tell(self.n, self.n)
+
+
+def _declared(task: Task) -> Preparation:
+    if task.preparation is None:
+        raise UsageError(
+            "HZ-U30",
+            f"task {task.name!r} has no preparation",
+            expected="a task whose declaration says how its tiles are cut",
+            next_step="its folder is read as its authors give it; `histozoo tasks` says where to get it",
+        )
+    if task.cut_px or task.centre_px or task.group_rule or task.group_column != "group":
+        raise ValueError(
+            f"task {task.name!r} is prepared, so it must be read as it lies, by the column group"
+        )
+    return task.preparation

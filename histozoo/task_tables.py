@@ -1,0 +1,116 @@
+"""What the command line shows of tasks: the list, one task in full, and what a preparation made. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from histozoo import licence
+from histozoo.prepare.counts import Report
+from histozoo.tasks.base import Task
+
+_GAP = (0, 2, 0, 0)
+
+
+def tasks(listed: Sequence[Task], data_root: Path | None) -> RenderableType:
+    """Returns one line per task; with a data root, whether it lies there."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=_GAP)
+    columns = ("name", "organ", "stain", "classes", "tiles", "licence", "lineage", "there")
+    for column in columns if data_root else columns[:-1]:
+        table.add_column(column, justify="right" if column in ("classes", "tiles") else "left")
+    for t in listed:
+        row = [t.name, t.organ, t.stain, str(len(t.classes)), _total(t), licence.kind(t.licence), t.lineage]
+        if data_root:
+            row.append("yes" if is_there(t, data_root) else "-")
+        table.add_row(*map(Text, row))
+    return table if listed else Text("no task matches")
+
+
+def task(t: Task, data_root: Path | None) -> RenderableType:
+    """Returns everything that is declared of a task, and how its tiles are made."""
+    facts = {
+        "classes": ", ".join(_classes(t)),
+        "tiles": _total(t) if not t.split_counts else f"{_total(t)} ({_splits(t)})",
+        "organ": t.organ,
+        "stain": t.stain,
+        "um/px": f"{t.mpp:g}" if t.mpp else "not known",
+        "licence": f"{t.licence}; weights trained on it: {licence.weights_licence([{'task': t.name, 'licence': t.licence}])[0]}",
+        "source": t.source,
+        "Hub": t.hub or "no dataset there that is known",
+        "cite": t.citation,
+        "lineage": t.lineage,
+        **_made(t),
+        "notes": t.notes,
+    }
+    if data_root:
+        facts["there"] = str(data_root / t.folder) if is_there(t, data_root) else f"not in {data_root}"
+    table = _pairs(facts)
+    for trap in t.traps:
+        table.add_row(Text("trap"), Text(trap))
+    return Group(Text(t.name, style="bold"), table)
+
+
+def prepared(report: Report) -> RenderableType:
+    """Returns what became of the pictures, and how many tiles there are."""
+    done = f"{report.n_done:,} of {report.n_pictures:,}"
+    reused = f" ({report.n_reused:,} were there already)" if report.n_reused else ""
+    facts = {
+        "task": report.task,
+        "pictures": done + reused,
+        "tiles": f"{report.n_tiles:,}: " + ", ".join(f"{c} {n:,}" for c, n in report.classes.items()),
+        "groups": f"{len(report.groups):,}",
+        "folder": report.folder,
+    }
+    if report.empty:
+        facts["no tile from"] = f"{len(report.empty):,} pictures"
+    if report.differences:
+        facts["not as published"] = "; ".join(report.differences)
+    return _pairs(facts)
+
+
+def is_there(t: Task, data_root: Path) -> bool:
+    """Whether the task's table, or its shards, lie below the data root."""
+    return any((data_root / t.folder / name).is_file() for name in (t.table, "index.json"))
+
+
+def _made(t: Task) -> dict[str, str]:
+    plan = t.preparation
+    if plan is None:
+        return {"made by": "nothing to make: a table of tiles"}
+    rule = plan.rule.describe()
+    told = ", ".join(f"{k} {v}" for k, v in rule.items() if k != "rule" and v not in (None, "", []))
+    stored = f"{plan.format}{f' {plan.quality}' if plan.format == 'jpeg' else ''}"
+    size = f", resized to {plan.resize_px} px" if plan.resize_px else ""
+    cap = f", at most {plan.cap:,} per class and picture" if plan.cap else ""
+    return {
+        "from": ", ".join(plan.parts) or "the archive as its authors publish it",
+        "made by": f"{rule.get('rule', type(plan.rule).__name__)}{f' ({told})' if told else ''}{size}{cap}; stored as {stored}",
+        "prepare": f"histozoo prepare {t.name} --from ARCHIVE_OR_FOLDER --out ROOT",
+    }
+
+
+def _classes(t: Task) -> list[str]:
+    return [f"{c} {n:,}" for c, n in zip(t.classes, t.counts, strict=True)] if t.counts else list(t.classes)
+
+
+def _total(t: Task) -> str:
+    n = sum(t.counts) if t.counts else t.total or sum(t.split_counts.values())
+    return f"{n:,}" if n else "-"
+
+
+def _splits(t: Task) -> str:
+    return ", ".join(f"{split} {n:,}" for split, n in t.split_counts.items())
+
+
+def _pairs(facts: dict[str, str]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=_GAP)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for key, value in facts.items():
+        if value:
+            table.add_row(Text(key), Text(value))
+    return table

@@ -1,0 +1,1 @@
+"""One file per dataset: a tiny copy of how its authors lay it out."""

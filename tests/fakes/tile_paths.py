@@ -1,0 +1,161 @@
+"""Every way by which a tile's file becomes pixels, run over the specimens of `badtiles`: what each makes of each file.
+
+A verdict is the pixels `[H, W, 3]`, the feature `[D]`, or the code of the refusal.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from histozoo import embed, feature_files
+from histozoo.data import tables, tiles
+from histozoo.data.decoding import decode
+from histozoo.errors import RejectedInputs, UsageError
+from histozoo.prepare.engine import prepare
+from histozoo.prepare.layouts.tile_table import TileTable
+from histozoo.prepare.plan import Preparation
+from histozoo.prepare.rules import Whole
+from histozoo.tasks.base import Task
+from tests.fakes import badtiles
+from tests.fakes.tiny import NAME
+
+CLASSES = ("a", "b")
+Verdict = str | NDArray[Any]
+Verdicts = dict[str, Verdict]
+
+
+def write_table(folder: Path) -> Path:
+    """Writes the specimens and a table that lists them all, labels in turn; returns the folder's parent."""
+    badtiles.write(folder / "images")
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "label", "group"])
+        for n, specimen in enumerate(badtiles.specimens()):
+            table.writerow([f"images/{specimen.name}", CLASSES[n % 2], f"g{n}"])
+    return folder.parent
+
+
+def task(folder: str, **options: Any) -> Task:
+    """A task over such a table."""
+    words = {"organ": "none", "stain": "drawn", "licence": "CC0-1.0", "source": "drawn", "citation": "none"}
+    return Task(
+        name="bad", kind="multiclass", classes=CLASSES, lineage="bad", folder=folder, **words, **options
+    )  # fmt: skip
+
+
+def _outcome(read: Callable[[], Any]) -> Verdict:
+    try:
+        return np.asarray(read())
+    except UsageError as error:
+        return error.code
+
+
+def by_path(work: Path) -> Verdicts:
+    """`decode` of a path."""
+    folder = badtiles.write(work / "tiles")
+    return {s.name: _outcome(partial(decode, folder / s.name)) for s in badtiles.specimens()}
+
+
+def by_bytes(work: Path) -> Verdicts:
+    """`decode` of bytes."""
+    return {s.name: _outcome(partial(decode, s.data)) for s in badtiles.specimens()}
+
+
+def by_table(work: Path) -> Verdicts:
+    """`Task.load` of a table, row by row."""
+    dataset = task("bad").load(write_table(work / "bad"))
+    return _rows(dataset, lambda row: dataset[row]["image"])
+
+
+def by_folder(work: Path) -> Verdicts:
+    """`read_folder`, row by row."""
+    for name in CLASSES:
+        badtiles.write(work / "folder" / name)
+    dataset = tables.read_folder(work / "folder", classes=CLASSES)
+    verdicts = _rows(dataset, lambda row: dataset[row]["image"])
+    assert len(dataset) == 2 * len(verdicts)
+    return verdicts
+
+
+def by_pack(work: Path) -> Verdicts:
+    """`tiles.pack`, one tile at a time, so that each has its own verdict."""
+    dataset = task("bad").load(write_table(work / "bad"))
+    return _rows(dataset, lambda row: tiles.pack(dataset.select([row]), badtiles.PX, work / "cache")[0])
+
+
+def by_embed(work: Path) -> Verdicts:
+    """`embed` of a folder with the tiny model."""
+    return embedded(badtiles.write(work / "tiles"), work / "features.safetensors")
+
+
+def by_prepare(work: Path) -> Verdicts:
+    """`prepare`, which leaves out bad pictures."""
+    plan = Preparation(layout=TileTable(folder="bad").layout(), rule=Whole(), format="png")
+    made = task("made", preparation=plan)
+    try:
+        prepare(made, write_table(work / "source" / "bad"), work / "out", workers=0, skip_bad=True)
+    except RejectedInputs:
+        pass
+    told = json.loads((work / "out/made/prepared.json").read_text())["came_out"]["rejected"]
+    verdicts: Verdicts = {Path(row["name"]).name: row["code"] for row in told}
+    with (work / "out/made/labels.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            with Image.open(work / "out/made" / row["file"]) as image:
+                verdicts[Path(row["source"]).name] = np.asarray(image)
+    return verdicts
+
+
+PATHS: dict[str, Callable[[Path], Verdicts]] = {
+    "decode of a path": by_path,
+    "decode of bytes": by_bytes,
+    "Task.load": by_table,
+    "read_folder": by_folder,
+    "pack": by_pack,
+    "embed": by_embed,
+    "prepare": by_prepare,
+}
+
+
+def embedded(source: Path, out: Path, **options: Any) -> Verdicts:
+    """Features and codes of refusals of all tiles of a folder or table."""
+    try:
+        embed.embed(source, out, model=NAME, batch_size=8, device="cpu", mpp=0.5, max_rejected=1.0, **options)
+    except RejectedInputs:
+        pass
+    report = json.loads(embed.report_path(out).read_text(encoding="utf-8"))
+    assert report["n_input"] == report["n_done"] + report["n_rejected"] and not report["n_not_reached"]
+    verdicts: Verdicts = {row["name"]: row["code"] for row in report["rejected"]}
+    if out.exists():
+        found = feature_files.read(out)
+        verdicts |= dict(zip(found.names, found.features_ND, strict=True))
+    return verdicts
+
+
+def expected(path: str, pixels: dict[str, NDArray[np.uint8]], work: Path) -> Verdicts:
+    """What a path must make of accepted files with these pixels."""
+    if path == "pack":
+        return {name: tiles.fit(Image.fromarray(p), badtiles.PX) for name, p in pixels.items()}
+    if path != "embed":
+        return dict(pixels)
+    folder = work / "plain"
+    folder.mkdir()
+    for n, p in enumerate(pixels.values()):
+        Image.fromarray(p).save(folder / f"{n:03}.png")
+    features = embedded(folder, work / "plain.safetensors")
+    shutil.rmtree(folder)
+    return {name: features[f"{n:03}.png"] for n, name in enumerate(pixels)}
+
+
+def _rows(dataset: Any, read: Callable[[int], Any]) -> Verdicts:
+    files = dataset["file"][:]
+    return {Path(name).name: _outcome(partial(read, row)) for row, name in enumerate(files)}
