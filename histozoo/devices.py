@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def emulates_bfloat16(device: torch.device) -> bool:
-    """Says whether bfloat16 is imitated on this device: a processor without its instructions takes about nine times as long as in float32."""
+    """Says whether bfloat16 is imitated on this device: such a processor takes about nine times as long as in float32."""
     import torch
 
     return device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()

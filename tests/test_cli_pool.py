@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,15 @@ def test_prepare_all_takes_every_dataset_that_is_there(originals: Path, tmp_path
         assert name in text
         table = (tmp_path / "root" / name / "labels.csv").read_text().splitlines()
         assert len(TASKS[name].load(tmp_path / "root")) == len(table) - 1 > 0
+
+
+def test_groups_that_a_rule_reads_off_names_survive_a_preparation(originals: Path, tmp_path: Path) -> None:
+    name = "drawn_nuclei"
+    TASKS[name] = replace(TASKS[name], group_rule=lambda cells: cells["file"][-5])
+    before = TASKS[name].load(originals)
+    call("prepare", name, "--from", originals / name, "--out", tmp_path / "root", "--workers", 0)
+    after = TASKS[name].load(tmp_path / "root")
+    assert sorted(before["group"]) == sorted(after["group"]) and len(set(after["group"])) == 10
 
 
 def test_prepare_all_goes_on_after_a_task_that_fails_and_lists_it(originals: Path, tmp_path: Path) -> None:

@@ -110,7 +110,11 @@ def test_prepared_again_is_not_done_again(source: Path, tmp_path: Path) -> None:
 # -- who cuts does not matter --
 
 
-def test_workers_write_the_same_bytes_as_one_process(source: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("n_chunks", [3, facts.CHUNKS])
+def test_workers_write_the_same_bytes_as_one_process(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_chunks: int
+) -> None:
+    monkeypatch.setattr(facts, "CHUNKS", n_chunks)
     preparation = plan(rule=Chance(px=16, n=9), cap=3, seed=5)
     run(source, tmp_path / "0", preparation, workers=0)
     run(source, tmp_path / "2", preparation, workers=2)

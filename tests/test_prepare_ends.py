@@ -66,6 +66,15 @@ def test_another_version_does_not_continue_this_one(
     assert "histozoo differs" in refused("HZ-U77", lambda: run(source, tmp_path)).what
 
 
+def test_what_another_run_had_staged_is_removed(source: Path, tmp_path: Path) -> None:
+    refused("HZ-E35", lambda: run(source, tmp_path, task(total=1)))
+    left = tmp_path / ".prepare/synthetic/staged/other/00000/tiles"
+    left.mkdir(parents=True)
+    (left / "half.png").write_bytes(b"half")
+    refused("HZ-E35", lambda: run(source, tmp_path, task(total=1)))
+    assert not left.exists()
+
+
 def test_a_folder_that_we_did_not_write_is_left_alone(source: Path, tmp_path: Path) -> None:
     (tmp_path / "synthetic").mkdir()
     (tmp_path / "synthetic/labels.csv").write_text("mine")

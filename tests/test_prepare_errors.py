@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from histozoo.errors import RejectedInputs
+from histozoo.prepare import facts
 from histozoo.prepare.engine import Report, prepare
 from histozoo.prepare.pictures import Picture
 from tests.fakes import layouts
@@ -139,7 +140,10 @@ def test_bad_pictures_are_skipped_and_listed(source: Path, tmp_path: Path, worke
     refused("HZ-U78", lambda: run(source, tmp_path, declared, skip_bad=True), 4)
 
 
-def test_a_picture_that_fails_half_way_leaves_no_tile(source: Path, tmp_path: Path) -> None:
+def test_a_picture_that_fails_half_way_leaves_no_tile(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "CHUNKS", 2)  # good and bad pictures in one chunk
     whole = tree(source)
     declared = task(replace(plan(), layout=replace(layouts.PICTURES, open=layouts.torn)))
     for shards in (False, True):
@@ -150,6 +154,19 @@ def test_a_picture_that_fails_half_way_leaves_no_tile(source: Path, tmp_path: Pa
         assert [r["name"] for r in manifest["came_out"]["rejected"]] == bad and len(bad) == 4
         assert manifest["came_out"]["tiles"] == (2 * N - len(bad)) * 4
     assert len(list((tmp_path / "outFalse/synthetic/images").rglob("*.png"))) == (2 * N - 4) * 4
+
+
+def test_pictures_that_an_interrupted_run_rejected_are_tried_again(source: Path, tmp_path: Path) -> None:
+    (source / BAD).write_bytes(b"")
+
+    def stop(done: int, n: int) -> None:
+        if done == n - 2:
+            raise KeyboardInterrupt
+
+    refused("HZ-U79", lambda: run(source, tmp_path, skip_bad=True, progress=stop), 75)
+    assert accounts(tmp_path / ".prepare/synthetic/report.json")["rejected"] == 1
+    assert BAD in refused("HZ-D24", lambda: run(source, tmp_path)).where
+    refused("HZ-U78", lambda: run(source, tmp_path, skip_bad=True), 4)
 
 
 def test_an_error_that_does_not_name_the_picture_gets_its_name(source: Path, tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ import csv
 import os
 import signal
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from histozoo import durable
+from histozoo.prepare import facts
 from histozoo.prepare.engine import prepare
 from tests.fakes import killer, layouts
 from tests.fakes.layouts import Chance, plan, task, tree
@@ -31,7 +32,8 @@ def check_whole(out: Path, uninterrupted: Path) -> None:
     assert list((out / ".prepare").glob("*/*")) == []
 
 
-def test_g50_ten_kills_at_random_moments(tmp_path: Path) -> None:
+def test_g50_ten_kills_at_random_moments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts, "CHUNKS", 40)  # three pictures in each
     source = layouts.write_pictures(tmp_path / "source", 60)
     preparation = plan(rule=Chance(px=16, n=12), cap=5)
 
@@ -98,15 +100,50 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     declared = task(plan(layouts.layout(layouts.slow_marks)))
     prepare(declared, source, tmp_path / "whole", workers=0)
     rows = tmp_path / "killed/.prepare/synthetic/rows"
-    child, note = killer.start(lambda: prepare(declared, source, tmp_path / "killed", workers=2))
-    wait_until(lambda: len(list(rows.glob("*.json"))) > 4)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    os.close(note)
-    wait_until(lambda: not alive_in_group(child))
+    with started(lambda: prepare(declared, source, tmp_path / "killed", workers=2)) as (child, _):
+        wait_until(lambda: len(list(rows.glob("*.json"))) > 4)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        wait_until(lambda: not alive_in_group(child))
     report = prepare(declared, source, tmp_path / "killed", workers=0)
     assert 4 < report.n_reused < report.n_done
     check_whole(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_a_worker_that_hangs_ends_with_its_parent_too(tmp_path: Path) -> None:
+    source = layouts.write_pictures(tmp_path / "source", 6)
+    declared = task(plan(layouts.layout(layouts.hanging_marks)))
+    rows = tmp_path / "out/.prepare/synthetic/rows"
+    with started(lambda: prepare(declared, source, tmp_path / "out", workers=1)) as (child, _):
+        wait_until(lambda: len(list(rows.glob("*.json"))) == 5)
+        assert alive_in_group(child)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        wait_until(lambda: not alive_in_group(child), seconds=20)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_is_answered_by_the_parent_alone(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C in a terminal and a scheduler's SIGTERM reach the workers too."""
+    source = layouts.write_pictures(tmp_path / "source", 30)
+    declared = task(plan(layouts.layout(layouts.slow_marks)))
+    rows = tmp_path / "out/.prepare/synthetic/rows"
+    with started(lambda: prepare(declared, source, tmp_path / "out", workers=2)) as (child, note):
+        wait_until(lambda: len(list(rows.glob("*.json"))) > 4)
+        os.killpg(child, number)
+        with pytest.raises(AssertionError, match=r"Interrupted: HZ-U79 [\s\S]*pictures are done and kept"):
+            killer.wait(child, os.dup(note), 60)
+        wait_until(lambda: not alive_in_group(child), seconds=20)
+
+
+def test_workers_leave_signals_to_their_parent(tmp_path: Path) -> None:
+    source = layouts.write_pictures(tmp_path / "source", 2)
+    declared = task(plan(layouts.layout(layouts.shielded_marks)))
+    assert prepare(declared, source, tmp_path / "out", workers=1).n_done == 4
+    with pytest.raises(RuntimeError, match="a signal to the group"):
+        prepare(declared, source, tmp_path / "here", workers=0)
 
 
 def test_a_folder_that_was_taken_away_is_prepared_anew(tmp_path: Path) -> None:
@@ -123,6 +160,20 @@ def test_a_folder_that_was_taken_away_is_prepared_anew(tmp_path: Path) -> None:
     report = prepare(task(), source, tmp_path / "out", workers=0)
     assert report.n_reused == 0
     check_whole(tmp_path / "out", tmp_path / "whole")
+
+
+@contextmanager
+def started(work: Callable[[], object]) -> Iterator[tuple[int, int]]:
+    """Gives a forked child and its note; no process of its group is left, whatever the test found."""
+    child, note = killer.start(work)
+    try:
+        yield child, note
+    finally:
+        os.close(note)
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(child, 0)
 
 
 class counted_moves:

@@ -89,7 +89,9 @@ def test_training_and_validation_rows_share_no_group(drawn: Path) -> None:
         assert sum(map(len, parts)) == len(set.union(*parts))
 
 
-def test_imitated_bfloat16_is_said_before_it_takes_hours(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_imitated_bfloat16_is_said_before_it_takes_hours(
+    drawn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from histozoo import devices
 
     monkeypatch.setattr(devices, "emulates_bfloat16", lambda device: device.type == "cpu")

@@ -115,7 +115,7 @@ def push(
     """Upload a bundle to the Hub in one commit and record its revision."""
     from histozoo.push import push as upload
 
-    places = {key: path for key, path in (("zoo", zoo), ("cards", cards)) if path}
+    places: dict[str, Any] = {key: path for key, path in (("zoo", zoo), ("cards", cards)) if path}
     revision = upload(bundle, repo=repo, private=private, dry_run=dry_run, **places)
     out.print(f"revision: {revision}", markup=False)
 

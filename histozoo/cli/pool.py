@@ -118,7 +118,8 @@ def _prepare_all(found: Any, target: Path, options: dict[str, Any]) -> HistozooE
 
 
 def _audit(chosen: list[Any], root: Path | None, html: Path, sample: int | None) -> None:
-    from histozoo import audit
+    from histozoo.audit.audit import audit
+    from histozoo.audit.tables import summary
 
     if not chosen:
         raise UsageError(
@@ -128,6 +129,6 @@ def _audit(chosen: list[Any], root: Path | None, html: Path, sample: int | None)
             next_step="prepare them first, and give their folder as --data-root or $HISTOZOO_DATA",
         )
     with progress_bar("auditing") as progress:
-        report = audit.audit(chosen, data_root=root, out=html, sample=sample, progress=progress)
-    out.print(audit.summary(report))
+        report = audit(chosen, data_root=root, out=html, sample=sample, progress=progress)
+    out.print(summary(report))
     out.print(f"page: {report.page}", markup=False, soft_wrap=True)

@@ -20,6 +20,8 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -90,6 +92,25 @@ def decode(source: str | Path | bytes) -> Image.Image:
 
 def decode_told(source: str | Path | bytes) -> tuple[Image.Image, Told]:
     """Decodes as `decode` does and says what the file was; the errors are those of `decode`."""
+    with _opened(source) as (image, where):
+        if image.format == "PNG":
+            _check_sums(image)
+        _check_header(image, where)
+        image.load()
+        told = (image.format or "", _CHANGED.get(image.mode, ""), bool(image.info.get("icc_profile")))
+        rgb, alpha = _to_rgb(image, where)
+        return rgb, Told(told[0], alpha or told[1], told[2])
+
+
+def size(source: str | Path | bytes) -> tuple[int, int]:
+    """Returns width and height in pixels, which the header names; what `decode` refuses by its size or as no image is refused here too."""
+    with _opened(source) as (image, _):
+        return image.size
+
+
+@contextmanager
+def _opened(source: str | Path | bytes) -> Iterator[tuple[Image.Image, str]]:
+    """Gives the image with its header read and its size checked, and what to call it; turns what Pillow raises into our errors."""
     where = f"{len(source):,} bytes in memory" if isinstance(source, bytes) else str(source)
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise UsageError(
@@ -103,13 +124,7 @@ def decode_told(source: str | Path | bytes) -> tuple[Image.Image, Told]:
             io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS
         ) as image:
             _check_size(image, where)
-            if image.format == "PNG":
-                _check_sums(image)
-            _check_header(image, where)
-            image.load()
-            told = (image.format or "", _CHANGED.get(image.mode, ""), bool(image.info.get("icc_profile")))
-            rgb, alpha = _to_rgb(image, where)
-            return rgb, Told(told[0], alpha or told[1], told[2])
+            yield image, where
     except UsageError:
         raise
     except _BOMBS as error:

@@ -12,8 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
+from histozoo.data import decoding
 from histozoo.data.listing import check_files, check_hashes, check_paths
 from histozoo.data.rows import Cells, Row, check_classes, check_counts, check_labels, read_rows
 from histozoo.errors import UsageError
@@ -54,8 +53,9 @@ def read_table(
 
     Raises:
         UsageError: `HZ-U32` malformed table or blank group, `HZ-U33` a path outside the folder, `HZ-E33` missing, unlisted or repeated
-            tiles, `HZ-E34` unknown label, `HZ-E35` other counts, `HZ-E36` fewer than two classes or a class without a tile,
-            `HZ-D24` an image whose size cannot be read for cutting, `HZ-D25` a file that is not the one whose hash the table gives.
+            tiles, `HZ-E34` unknown label, `HZ-E35` other counts, `HZ-E36` fewer than two classes or a class without a tile, `HZ-D25` a
+            file that is not the one whose hash the table gives; for cutting, `HZ-D24` or `HZ-D27` an image whose size cannot be read
+            or is not that of a tile.
     """
     path = Path(folder) / table
     rows = read_rows(path, group)
@@ -109,7 +109,7 @@ def _dataset(folder: Path, rows: Sequence[Row], classes: Sequence[str], cut: Cut
     columns: dict[str, list[Any]] = {"image": [], "label": [], "group": [], "file": []}
     number = {name: i for i, name in enumerate(classes)}
     for row in rows:
-        for box in cut(*_size(folder / row.file)) if cut else [None]:
+        for box in cut(*decoding.size(folder / row.file)) if cut else [None]:
             columns["image"].append({"path": join_fragment(str(folder / row.file), box), "bytes": None})
             columns["label"].append(number[row.label])
             columns["group"].append(row.group)
@@ -121,14 +121,3 @@ def _dataset(folder: Path, rows: Sequence[Row], classes: Sequence[str], cut: Cut
         "file": datasets.Value("string"),
     }
     return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """Returns width and height in pixels from the header."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UsageError(
-            "HZ-D24", "the size of the image cannot be read", where=path, got=str(error)
-        ) from error

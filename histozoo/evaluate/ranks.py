@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from histozoo.errors import UsageError
-from histozoo.evaluate.statistics import Floats, percentiles
+from histozoo.evaluate.resampling import Floats, percentiles
 
 
 def ranks(values_XM: Floats) -> Floats:
@@ -38,6 +38,16 @@ def average_rank(
     Raises:
         UsageError: `HZ-I62`, a value is NaN or a task has no defined resample.
     """
+    means_RM = resampled_ranks(values_TM, resampled, seed=seed)
+    means_M = ranks(np.asarray(values_TM, dtype=np.float64)).mean(0)
+    return [(float(mean), *percentiles(means_R)) for mean, means_R in zip(means_M, means_RM.T, strict=True)]
+
+
+def resampled_ranks(values_TM: ArrayLike, resampled: Sequence[Floats], *, seed: int = 0) -> Floats:
+    """Returns the mean rank over tasks of each of M models on R resamples of tasks and groups, `[R, M]`.
+
+    Arguments and errors as in `average_rank`.
+    """
     values_TM = np.asarray(values_TM, dtype=np.float64)
     defined = [v[~np.isnan(v).any(1)] for v in resampled]
     if np.isnan(values_TM).any() or not all(len(v) for v in defined):
@@ -48,8 +58,5 @@ def average_rank(
     resamples, tasks = max(len(v) for v in resampled), len(values_TM)
     ranks_TRM = np.stack([ranks(v[generator.integers(len(v), size=resamples)]) for v in defined])
     drawn_RT = generator.integers(tasks, size=(resamples, tasks))
-    means_RM = ranks_TRM[drawn_RT, np.arange(resamples)[:, None]].mean(1)
-    return [
-        (float(mean), *percentiles(means_R))
-        for mean, means_R in zip(ranks(values_TM).mean(0), means_RM.T, strict=True)
-    ]
+    means_RM: Floats = ranks_TRM[drawn_RT, np.arange(resamples)[:, None]].mean(1)
+    return means_RM

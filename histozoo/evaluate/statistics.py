@@ -13,46 +13,39 @@ Shapes: N tiles, G groups, K classes, M subjects compared (models), R resamples,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from histozoo.errors import UsageError
+from histozoo.evaluate.resampling import (
+    Estimate,
+    Floats,
+    Ints,
+    class_indices,
+    group_indices,
+    percentiles,
+    same_rows,
+)
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+__all__ = [
+    "METRICS",
+    "Estimate",
+    "Floats",
+    "Ints",
+    "accuracy",
+    "balanced_accuracy",
+    "bootstrap",
+    "confusion",
+    "difference",
+    "estimate",
+    "percentiles",
+    "same_rows",
+    "value",
+]
 
-LEVEL = 0.95
 _DRAWS_AT_ONCE = 4_000_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A value with its 95 % interval.
-
-    Args:
-        value: The metric on all tiles.
-        low, high: Ends of the percentile interval.
-        n: Tiles.
-        n_groups: Groups, the unit resampled.
-        resamples: Resamples drawn.
-        undefined: How many of them lacked a class and were left out.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-    n_groups: int
-    resamples: int
-    undefined: int
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Lower and upper end."""
-        return self.low, self.high
 
 
 def confusion(labels_N: ArrayLike, guesses_N: ArrayLike, classes: int) -> Ints:
@@ -61,7 +54,10 @@ def confusion(labels_N: ArrayLike, guesses_N: ArrayLike, classes: int) -> Ints:
     Raises:
         UsageError: `HZ-I62` a class index outside 0..classes-1; `HZ-I64` as many guesses as labels are needed.
     """
-    labels_N, guesses_N = _indices(labels_N, classes, "labels"), _indices(guesses_N, classes, "guesses")
+    labels_N, guesses_N = (
+        class_indices(labels_N, classes, "labels"),
+        class_indices(guesses_N, classes, "guesses"),
+    )
     same_rows(len(labels_N), len(guesses_N), "guesses")
     return np.bincount(labels_N * classes + guesses_N, minlength=classes**2).reshape(classes, classes)
 
@@ -93,8 +89,42 @@ def _balanced_accuracy(counts_RKK: Floats) -> Floats:
     return values_R
 
 
-METRICS = {"accuracy": _accuracy, "balanced_accuracy": _balanced_accuracy}
-"""Metric -> function of confusion matrices `[..., K, K]`, NaN where it is undefined."""
+def _f1_macro(counts_RKK: Floats) -> Floats:
+    rows_RK, columns_RK = counts_RKK.sum(-1), counts_RKK.sum(-2)
+    hits_RK = np.diagonal(counts_RKK, axis1=-2, axis2=-1)
+    with np.errstate(invalid="ignore"):
+        f1_RK: Floats = np.where(rows_RK > 0, 2 * hits_RK / (rows_RK + columns_RK), np.nan)
+    values_R: Floats = f1_RK.mean(-1)
+    return values_R
+
+
+def _cohen_kappa_quadratic(counts_RKK: Floats) -> Floats:
+    classes = np.arange(counts_RKK.shape[-1])
+    apart_KK = (classes[:, None] - classes) ** 2.0
+    rows_RK, columns_RK = counts_RKK.sum(-1), counts_RKK.sum(-2)
+    seen_R = (counts_RKK * apart_KK).sum((-2, -1))
+    by_chance_R = ((rows_RK @ apart_KK) * columns_RK).sum(-1)
+    with np.errstate(invalid="ignore"):
+        values_R: Floats = 1 - seen_R * rows_RK.sum(-1) / by_chance_R
+    return values_R
+
+
+METRICS = {
+    "accuracy": _accuracy,
+    "balanced_accuracy": _balanced_accuracy,
+    "f1_macro": _f1_macro,
+    "cohen_kappa_quadratic": _cohen_kappa_quadratic,
+}
+"""Metric -> function of confusion matrices `[..., K, K]`, NaN where it is undefined. Names as scikit-learn's scorers, kappa's made alike.
+
+Balanced accuracy and macro F1 are undefined where a class has no tile; quadratic kappa (classes in their order are grades) where all
+labels and guesses are one class.
+"""
+
+
+def value(labels_N: ArrayLike, guesses_N: ArrayLike, classes: int, *, metric: str) -> float:
+    """Returns a key of `METRICS` on all tiles; errors as in `balanced_accuracy`."""
+    return _defined(confusion(labels_N, guesses_N, classes), metric)
 
 
 def _defined(counts_KK: Ints, metric: str) -> float:
@@ -201,24 +231,18 @@ def _group_counts(
     labels_N: ArrayLike, guesses_MN: ArrayLike, groups_N: Sequence[str] | NDArray[Any], classes: int
 ) -> tuple[Floats, int]:
     """Returns each group's M confusion matrices as one row, `[G, M * K * K]`, and M."""
-    labels_N, guesses_MN = _indices(labels_N, classes, "labels"), _indices(guesses_MN, classes, "guesses")
+    labels_N, guesses_MN = (
+        class_indices(labels_N, classes, "labels"),
+        class_indices(guesses_MN, classes, "guesses"),
+    )
     models, tiles = guesses_MN.shape
     same_rows(len(labels_N), tiles, "guesses")
-    same_rows(len(labels_N), len(groups_N), "groups")
-    names, group_N = np.unique(np.asarray(groups_N), return_inverse=True)
-    if len(names) < 2:
-        raise UsageError(
-            "HZ-I63",
-            "an interval needs at least two groups",
-            expected="2 or more groups (patients, slides, photographs)",
-            got=f"{len(names)} groups, {tiles} tiles",
-            next_step="state the value without an interval, or name the groups in the task",
-        )
+    group_N, groups = group_indices(groups_N, tiles)
     cell_MN = labels_N * classes + guesses_MN
     size = models * classes**2
     flat_MN = group_N * size + np.arange(models)[:, None] * classes**2 + cell_MN
-    counts = np.bincount(flat_MN.ravel(), minlength=len(names) * size).astype(np.float64)
-    return counts.reshape(len(names), size), models
+    counts = np.bincount(flat_MN.ravel(), minlength=groups * size).astype(np.float64)
+    return counts.reshape(groups, size), models
 
 
 class _Options(NamedTuple):
@@ -250,51 +274,3 @@ def _weighted(
         resamples=options.resamples,
         undefined=int(np.isnan(values_R).sum()),
     )
-
-
-def percentiles(values_R: Floats) -> tuple[float, float]:
-    """Returns the ends of the central 95 % of the defined values.
-
-    Raises:
-        UsageError: `HZ-I62`, more than half of the resamples are undefined.
-    """
-    defined = values_R[~np.isnan(values_R)]
-    if 2 * len(defined) < len(values_R):
-        raise UsageError(
-            "HZ-I62",
-            "the interval is undefined: most resamples lack a class",
-            expected="a class in enough groups that at least half of the resamples hold it",
-            got=f"{len(defined)} of {len(values_R)} resamples defined",
-            next_step="state the value without an interval, or take the rare class out of the task",
-        )
-    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
-
-
-def _indices(values: ArrayLike, classes: int, name: str) -> Ints:
-    indices = np.asarray(values)
-    whole = indices.dtype.kind in "iu" and bool(((indices >= 0) & (indices < classes)).all())
-    if not whole:
-        raise UsageError(
-            "HZ-I62",
-            f"{name} are no class indices",
-            expected=f"integers from 0 to {classes - 1}",
-            got=f"{indices.dtype} values: {', '.join(map(str, indices.ravel()[:5]))}",
-        )
-    return indices.astype(np.int64)
-
-
-def same_rows(labels: int, others: int, what: str) -> None:
-    """Refuses rows that cannot belong together.
-
-    Raises:
-        UsageError: `HZ-I64`, their numbers differ.
-    """
-    if labels != others:
-        raise UsageError(
-            "HZ-I64",
-            f"labels and {what} are not of the same rows",
-            expected=f"{labels} rows",
-            got=f"{others} rows",
-            next_step="join them by tile name, never by position",
-        )

@@ -39,7 +39,10 @@ _KEPT_SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif", "BMP": ".bmp", 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a worker needs to know; picklable, as long as layout and rule are."""
+    """What a worker needs to know; picklable, as long as layout and rule are.
+
+    `common` is the folder that all pictures of the source share: chance must not depend on whether an archive was unpacked, and where.
+    """
 
     source: Source
     plan: Preparation
@@ -47,6 +50,7 @@ class Job:
     excluded: frozenset[str] = frozenset()
     skip_bad: bool = False
     packed: bool = False
+    common: str = ""
 
 
 class BadPicture(Exception):
@@ -135,7 +139,7 @@ class Cutter:
     def _cuts(self, picture: Picture, canvas: Canvas, done: _Done) -> list[Cut]:
         """Returns the boxes to keep: of known classes, inside the picture, at most `cap` of a class."""
         marks = self.plan.layout.marks(self.source, picture, canvas.size)
-        rng = generator(self.plan.seed, picture.name)
+        rng = generator(self.plan.seed, picture.name.removeprefix(self.job.common))
         cuts = self.plan.rule.cuts(canvas.size, marks, rng)
         self._check(picture, canvas, cuts)
         left_out = [cut.label for cut in cuts if cut.label in self.job.excluded]
@@ -204,7 +208,7 @@ def folder_name(number: int) -> str:
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
-    """Returns the source of all chance for one picture: a function of the seed and the picture's name alone."""
+    """Returns the source of all chance for one picture: a function of the seed and the picture's name below what all share."""
     digest = hashlib.sha256(f"{seed}\n{name}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest, "big"))
 

@@ -23,7 +23,7 @@ from histozoo.prepare.counts import Report
 from histozoo.prepare.journal import Journal
 from histozoo.prepare.pictures import Picture
 from histozoo.prepare.plan import Preparation
-from histozoo.tasks.base import Task
+from histozoo.tasks.base import MANIFEST, Task
 
 if TYPE_CHECKING:
     pass
@@ -91,6 +91,7 @@ class _Run:
         self.chunks: list[Sequence[Picture]] = []
         self.trial = False
         self.shards = False
+        self.common = ""
 
     def open(self, where: str, *, shards: bool, max_pictures: int | None) -> None:
         """Opens the source, lists the pictures and writes down what is going to be prepared."""
@@ -103,6 +104,7 @@ class _Run:
         pictures = facts.sample(listed, max_pictures)
         self.trial, self.shards = len(pictures) < len(listed), shards
         self.chunks = facts.dealt(pictures)
+        self.common = facts.common_folder(listed)
         self.report.n_pictures = len(pictures)
         self.facts = facts.facts_of(self.task, self.plan, self.source, pictures, shards=shards)
         self.journal = Journal(self.work, shards=shards)
@@ -142,6 +144,7 @@ class _Run:
             excluded=frozenset(self.task.exclude_classes),
             skip_bad=skip_bad,
             packed=self.shards,
+            common=self.common,
         )
 
         def done(number: int, known: dict[str, Any]) -> None:
@@ -230,7 +233,7 @@ class _Run:
         raise RejectedInputs(
             "HZ-U78",
             f"{len(rejected):,} of {self.report.n_pictures:,} pictures were rejected",
-            where=self.target / output.MANIFEST,
+            where=self.target / MANIFEST,
             expected="; ".join(self.report.differences) and "the published numbers",
             got=f"first: {first['name']}: {first['code']} {first['reason']}"
             + "".join(f"; {d}" for d in self.report.differences),
@@ -239,9 +242,11 @@ class _Run:
         )
 
     def tidy(self) -> None:
-        """Removes the work folder if nothing in it is worth keeping."""
+        """Removes what `open` left if nothing was begun; whatever else lies in the work folder stays."""
         if not (self.work / "facts.json").exists():
-            shutil.rmtree(self.work, ignore_errors=True)
+            shutil.rmtree(self.scratch, ignore_errors=True)
+            with suppress(OSError):  # there is something else in it, or it is gone already
+                self.work.rmdir()
 
     def _kept(self) -> str:
         return (

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import PIL
 
 import histozoo
@@ -53,6 +55,13 @@ def pictures_of(source: Source, plan: Preparation) -> list[Picture]:
     return pictures
 
 
+def common_folder(pictures: Sequence[Picture]) -> str:
+    """Returns the folders that the names of all pictures begin with, with a final `/`; empty where there are none."""
+    parents = {p.name.rpartition("/")[0] for p in pictures}
+    shared = posixpath.commonpath(parents) if "" not in parents else ""
+    return f"{shared}/" if shared else ""
+
+
 def sample(pictures: Sequence[Picture], most: int | None) -> list[Picture]:
     """Returns at most `most` pictures, evenly spaced over the list."""
     if most is None or len(pictures) <= most:
@@ -86,6 +95,7 @@ def facts_of(
         "source": fingerprint(source),
         "pictures": {"n": len(pictures), "sha256": _sha256(map(_line, pictures))},
         "histozoo": histozoo.__version__,
+        "numpy": np.__version__,  # which decides what a seeded generator draws
         "pillow": PIL.__version__,
     }
     checked: dict[str, Any] = json.loads(json.dumps(facts))

@@ -12,8 +12,8 @@ from histozoo import durable
 from histozoo.errors import IntegrityError
 from histozoo.prepare.chunks import COLUMNS
 from histozoo.prepare.journal import Journal, check_same
+from histozoo.tasks.base import MANIFEST
 
-MANIFEST = "prepared.json"
 _PIECE = 1 << 20
 
 

@@ -19,6 +19,9 @@ from histozoo.prepare.plan import Preparation
 if TYPE_CHECKING:
     from datasets import Dataset
 
+MANIFEST = "prepared.json"
+"""What `histozoo prepare` leaves beside a table that it wrote."""
+
 KINDS = ("multiclass", "multilabel", "segmentation", "slide", "unlabelled")
 
 
@@ -104,13 +107,15 @@ class Task:
                 expected=f"the folder {self.folder!r} with {self.table}, from {self.source}",
                 next_step="give its parent folder as --data-root or $HISTOZOO_DATA",
             )
+        # What `histozoo prepare` wrote has the groups in its table; the rule reads names as their authors gave them.
+        settled = (folder / MANIFEST).is_file()
         return read_table(
             folder,
             self.table,
             classes=self.classes,
             counts=self.counts,
             exclude=tuple(self.exclude_classes),
-            group=self.group_rule or self.group_column,
+            group="group" if settled else self.group_rule or self.group_column,
             cut=self._cut(),
         )
 

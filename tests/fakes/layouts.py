@@ -64,6 +64,21 @@ def killing_marks(source: Source, picture: Picture, size: Size) -> Marks:
     return Marks(label=picture.label)
 
 
+def hanging_marks(source: Source, picture: Picture, size: Size) -> Marks:
+    """Hangs at the sixth picture, as a reader of a dead network drive does."""
+    if "stroma/p3_003" in picture.name:
+        time.sleep(600)
+    return Marks(label=picture.label)
+
+
+def shielded_marks(source: Source, picture: Picture, size: Size) -> Marks:
+    """Works only where Ctrl-C and SIGTERM are left to the parent process."""
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    if not {signal.SIGINT, signal.SIGTERM} <= blocked:
+        raise RuntimeError("a signal to the group ends this worker before its parent")
+    return Marks(label=picture.label)
+
+
 def faulty_marks(source: Source, picture: Picture, size: Size) -> Marks:
     """Has a fault of its own, which is not the picture's."""
     raise ZeroDivisionError("a fault in the layout")

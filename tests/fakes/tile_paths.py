@@ -8,7 +8,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from PIL import Image
 from histozoo import embed, feature_files
 from histozoo.data import tables, tiles
 from histozoo.data.decoding import decode
-from histozoo.errors import RejectedInputs, UsageError
+from histozoo.errors import HistozooError, RejectedInputs, UsageError
 from histozoo.prepare.engine import prepare
 from histozoo.prepare.layouts.tile_table import TileTable
 from histozoo.prepare.plan import Preparation
@@ -93,6 +94,45 @@ def by_pack(work: Path) -> Verdicts:
     return _rows(dataset, lambda row: tiles.pack(dataset.select([row]), badtiles.PX, work / "cache")[0])
 
 
+def by_cut(work: Path) -> Verdicts:
+    """`Task.load` with cutting, which reads every size first; each specimen in a table of its own."""
+    root, verdicts = write_table(work / "bad"), {}
+    made = task("bad", centre_px=10_000, table="one.csv")
+    for specimen in badtiles.specimens():
+        (root / "bad" / "one.csv").write_text(
+            f'file,label,group\n"images/{specimen.name}",a,g\nmore/plain.png,b,h\n', encoding="utf-8"
+        )
+        with _alone(root / "bad", specimen.name):
+            verdicts[specimen.name] = _outcome(lambda: made.load(root)[0]["image"])
+    return verdicts
+
+
+@contextmanager
+def _alone(folder: Path, name: str) -> Iterator[None]:
+    """Leaves one specimen and one good tile in the folder, so that the table may list them alone."""
+    hidden = folder / "images"
+    hidden.rename(folder / "all")
+    hidden.mkdir()
+    (folder / "more").mkdir(exist_ok=True)
+    shutil.copy(folder / "all/plain.png", folder / "more/plain.png")
+    shutil.copy(folder / "all" / name, hidden / name)
+    yield
+    shutil.rmtree(hidden)
+    (folder / "all").rename(hidden)
+
+
+def by_audit(work: Path) -> Verdicts:
+    """What the audit decodes of a task's rows."""
+    from histozoo.audit import reading
+
+    rows = reading.read_rows_of(task("bad"), write_table(work / "bad"))
+    found = reading.images(rows, np.arange(len(rows.names)))
+    return {
+        Path(rows.names[row]).name: tile.code if isinstance(tile, HistozooError) else np.asarray(tile)
+        for row, _, tile in found
+    }
+
+
 def by_embed(work: Path) -> Verdicts:
     """`embed` of a folder with the tiny model."""
     return embedded(badtiles.write(work / "tiles"), work / "features.safetensors")
@@ -121,7 +161,9 @@ PATHS: dict[str, Callable[[Path], Verdicts]] = {
     "Task.load": by_table,
     "read_folder": by_folder,
     "pack": by_pack,
+    "Task.load with a cut": by_cut,
     "embed": by_embed,
+    "audit": by_audit,
     "prepare": by_prepare,
 }
 

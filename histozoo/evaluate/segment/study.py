@@ -1,0 +1,171 @@
+"""Sizes of training set x initialisations x seeds, each trained and scored once, kept as one file each; a killed study goes on.
+
+`out/` holds `study.json` (what is compared, on which data), `cells/<size>-<initialisation>-<seed>.json` (the scores of every test picture)
+and, while a cell is trained, its run folder. A cell that has its file is never trained again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histozoo import run_folder
+from histozoo.errors import UsageError
+from histozoo.evaluate.resampling import Floats, apart
+from histozoo.evaluate.segment.cell import Cell, CellScores, Design
+from histozoo.evaluate.segment.metrics import METRICS
+from histozoo.evaluate.segment.model import Start
+from histozoo.evaluate.segment.pictures import Pictures
+from histozoo.evaluate.segment.subsets import nested, split
+from histozoo.evaluate.segment.train import fingerprint
+
+__all__ = ["Cells", "Design", "Scores", "run"]
+
+Cells = dict[tuple[int, str, int], CellScores]
+"""(size, initialisation, seed) -> scores."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scores:
+    """What a study measured.
+
+    Args:
+        design: What was compared.
+        train_set: Name of the set that was trained on; its own test groups are scored under this name.
+        starts: The initialisations, in the order given.
+        groups: Test set -> group of each picture scored.
+        fingerprints: Test set -> sha256 of the pictures scored.
+        lineages: Test set -> its lineage.
+        cells: Scores of every picture.
+    """
+
+    design: Design
+    train_set: str
+    starts: tuple[Start, ...]
+    groups: Mapping[str, NDArray[Any]]
+    fingerprints: Mapping[str, str]
+    lineages: Mapping[str, str]
+    cells: Cells
+
+    def curve(self, start: str, *, test_set: str, metric: str) -> dict[int, Floats]:
+        """Returns size -> scores `[S, N]` of one initialisation on one test set."""
+        return {
+            size: np.array([self.cells[size, start, seed][test_set][metric] for seed in self.design.seeds])
+            for size in self.design.sizes
+        }
+
+
+def run(
+    starts: Sequence[Start],
+    pictures: Pictures,
+    *,
+    out: str | Path,
+    design: Design,
+    others: Sequence[Pictures] = (),
+    accept_change: bool = False,
+) -> Scores:
+    """Trains and scores every cell that is not there yet, and returns all.
+
+    Args:
+        starts: The initialisations, of one architecture.
+        pictures: The set that is trained on and, on groups kept apart, tested on.
+        out: Folder of the study.
+        design: What is compared.
+        others: Sets that are tested on only (out of domain).
+        accept_change: Go on although data, design or weights changed; recorded in `changes.jsonl`.
+
+    Raises:
+        UsageError: `HZ-I63` too few groups, `HZ-I64` two initialisations or sets of one name, `HZ-E38` a test picture is also a training
+            picture, `HZ-I69` no picture to learn from, `HZ-I70` unfit architecture, `HZ-U43` unknown metric, `HZ-F48` in use.
+        IntegrityError: `HZ-F44` the study was started differently; `HZ-U35` a cell's file was changed.
+        Interrupted: `HZ-F41`, a signal asked to stop; the same call continues.
+    """
+    out = Path(out)
+    _check(starts, pictures, others, design)
+    may_train, tested = split(pictures, test=design.test, seed=design.split_seed)
+    tests = {pictures.name: pictures.take(tested), **{other.name: other for other in others}}
+    apart(pictures.groups_N[may_train], pictures.groups_N[tested])
+    _refuse_shared(pictures.take(may_train), tests)
+    rows = {
+        seed: nested(pictures, may_train, sizes=design.sizes, seed=seed, per_group=design.per_group)
+        for seed in design.seeds
+    }
+    (out / "cells").mkdir(parents=True, exist_ok=True)
+    with run_folder.locked(out):
+        facts = _facts(starts, pictures, tests, design)
+        run_folder.record(out, {"study.json": facts}, accept_change=accept_change)
+        cells: Cells = {}
+        for seed in design.seeds:
+            for size in design.sizes:
+                for begin in starts:
+                    make = Cell(begin, pictures, rows[seed][size], tests, design, size, seed)
+                    cells[size, begin.name, seed] = make.scores(out / "cells")
+    return Scores(
+        design=design,
+        train_set=pictures.name,
+        starts=tuple(starts),
+        groups={name: test.groups_N for name, test in tests.items()},
+        fingerprints={name: test.fingerprint for name, test in tests.items()},
+        lineages={name: test.lineage for name, test in tests.items()},
+        cells=cells,
+    )
+
+
+def _facts(
+    starts: Sequence[Start], pictures: Pictures, tests: Mapping[str, Pictures], design: Design
+) -> dict[str, Any]:
+    return {
+        "design": design.settings(),
+        "starts": {s.name: [s.architecture, *s.mean, *s.std, fingerprint(s.tensors)] for s in starts},
+        "pictures": pictures.fingerprint,
+        "tests": {name: test.fingerprint for name, test in tests.items()},
+    }
+
+
+def _check(starts: Sequence[Start], pictures: Pictures, others: Sequence[Pictures], design: Design) -> None:
+    names = [s.name for s in starts], [p.name for p in (pictures, *others)]
+    for kind, found in zip(("initialisations", "sets"), names, strict=True):
+        if len(set(found)) < len(found) or not found:
+            raise UsageError(
+                "HZ-I64",
+                f"{kind} cannot be told apart",
+                expected="one or more, of different names",
+                got=", ".join(found),
+            )
+    if unknown := [m for m in design.metrics if m not in METRICS]:
+        raise UsageError(
+            "HZ-U43",
+            "unknown metric",
+            expected=f"some of {', '.join(METRICS)}",
+            got=", ".join(unknown),
+        )
+    if len({s.architecture for s in starts}) > 1:
+        raise UsageError(
+            "HZ-I70",
+            "the initialisations are of several architectures",
+            expected="one architecture",
+            got=", ".join(sorted({s.architecture for s in starts})),
+        )
+
+
+def _refuse_shared(learnt: Pictures, tests: Mapping[str, Pictures]) -> None:
+    """Refuses a test picture that may also be trained on."""
+    known = dict(zip(learnt.digests, learnt.files, strict=True))
+    for name, test in tests.items():
+        shared = [
+            f"{file} = {known[d]}" for d, file in zip(test.digests, test.files, strict=True) if d in known
+        ]
+        if shared:
+            raise UsageError(
+                "HZ-E38",
+                "a test picture is also a training picture",
+                where=name,
+                expected="no picture on both sides",
+                got=f"{len(shared)}: {', '.join(shared[:5])}",
+                next_step="give both copies one group, or leave one out of the table",
+            )
