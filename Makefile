@@ -1,7 +1,7 @@
 # histozoo: the words that people and CI use. Each sets up .venv first, on a machine that has only Python 3.11 and git.
 #
 #   make demo    embed the example tiles and draw their nearest neighbours
-#   make test    the test suite that needs no network and no GPU
+#   make test    the test suite that needs no network and no GPU, a process per processor
 #   make check   ruff, mypy, cards equal to their entries
 #   make cards   write the model cards from the entries
 #   make bench   side-by-side timings (minutes)
@@ -25,7 +25,7 @@ demo: $(STAMP)
 	@$(BIN)/histozoo demo --out runs/demo
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest $(PYTEST)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST)
 
 check: $(STAMP)
 	@failed=0; for step in "ruff check ." "ruff format --check ." "mypy" "histozoo card --check"; do \

@@ -28,6 +28,10 @@ _LEFT_OUT = (
     "These rows show the recipe, not these very weights: each was measured on the same experiment trained without any task of that "
     "lineage. Grouped five-fold cross-validation over all tiles of the task."
 )
+_NEVER_SEEN = (
+    "Measured on these weights, on data of which no lineage was in the corpus. Grouped five-fold cross-validation over all tiles of the "
+    "task, by `histozoo evaluate`."
+)
 _TRAINED_ON = (
     "Measured on these weights. The trunk saw the training groups of these tasks; a probe learned on them too and was scored on groups "
     "that neither had seen."
@@ -218,9 +222,21 @@ def _results(h: Mapping[str, Any]) -> str:
     parts = [
         "Each value with its 95 % interval from a bootstrap over groups; random weights: the same architecture."
     ]
-    if left_out := result_rows.by_task(results, left_out=True):
-        parts += ["### Tasks left out of training", result_rows.verdict(results, h["corpus"]), _LEFT_OUT]
-        parts += [_table(result_rows.HEAD, left_out)]
+    known = {part["task"] for part in h["corpus"]}
+    of_recipe = [r for r in results if r["left_out"] and r["task"] in known]
+    of_weights = [r for r in results if r["left_out"] and r["task"] not in known]
+    for title, text, rows in (
+        ("Tasks left out of training", _LEFT_OUT, of_recipe),
+        ("Tasks it never saw", _NEVER_SEEN, of_weights),
+    ):
+        if rows:
+            verdict = result_rows.verdict(rows, h["corpus"])
+            parts += [
+                f"### {title}",
+                verdict,
+                text,
+                _table(result_rows.HEAD, result_rows.by_task(rows, left_out=True)),
+            ]
     if trained_on := result_rows.by_task(results, left_out=False):
         parts += ["### Tasks it was trained on", _TRAINED_ON, _table(result_rows.HEAD, trained_on)]
     return "\n\n".join(part for part in parts if part)

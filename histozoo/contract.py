@@ -101,7 +101,7 @@ def check_model(entry: Entry, model: nn.Module) -> None:
     contract = entry.contract
     found = {
         "feature_dim": getattr(model, "head_hidden_size", None) or getattr(model, "num_features", None),
-        "pooling": _pooling(model),
+        "pooling": pooling(model),
         "prefix_tokens": getattr(model, "num_prefix_tokens", 0),
     }
     for field, got in found.items():
@@ -118,8 +118,8 @@ def check_model(entry: Entry, model: nn.Module) -> None:
             )
 
 
-def _pooling(model: nn.Module) -> str | None:
-    """What timm calls the pooling of this model, None where the architecture does not say."""
+def pooling(model: nn.Module) -> str | None:
+    """Returns what timm calls the pooling of this model, "" where it does not pool, None where the architecture does not say."""
     for module in (model, getattr(model, "head", None)):
         pool = getattr(module, "global_pool", None)
         if isinstance(pool, str):

@@ -17,27 +17,38 @@ def emulates_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def choose(name: str | torch.device = "auto") -> torch.device:
+def choose(name: str | torch.device = "auto", *, computes: bool = True) -> torch.device:
     """Returns the device of this name; `auto` is the first GPU where there is one, and the processor elsewhere.
+
+    Args:
+        name: `auto`, or torch's name of a device.
+        computes: Whether something is to be computed there, which refuses `meta`, where tensors have no values.
 
     Raises:
         UsageError: `HZ-U68`, torch knows no such device, or this machine has none.
     """
     import torch
 
-    known = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    known += ["mps"] if torch.backends.mps.is_available() else []
     if name == "auto":
-        return torch.device(next((device for device in known if device != "cpu"), "cpu"))
+        return torch.device(next((device for device in _known() if device != "cpu"), "cpu"))
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        probe = torch.zeros(1, device=device)
+        if computes:
+            probe.cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ImportError) as error:
         raise UsageError(
             "HZ-U68",
             "there is no such device here",
-            expected=f"auto, {', '.join(known)}",
+            expected=f"auto, {', '.join(_known())}",
             got=repr(str(name)),
-            next_step="leave --device out, or name one of these",
+            next_step="leave the device out, or name one of these",
         ) from error
     return device
+
+
+def _known() -> list[str]:
+    import torch
+
+    known = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    return known + (["mps"] if torch.backends.mps.is_available() else [])

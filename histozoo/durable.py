@@ -248,16 +248,28 @@ def _sync(path: Path) -> None:
 
 def resource_error(path: Path, needed: int, error: OSError) -> ResourceError:
     """Returns the error `HZ-F42` for a file that could not be written; `needed` is its size in bytes, or 0 where that is not known."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    folder = next((p for p in path.parents if p.exists()), Path("/"))
+    what, got, next_step = _reason(path, error)
     return ResourceError(
         "HZ-F42",
-        "the disk is full" if full else f"cannot write: {error.strerror or error}",
+        what,
         where=path,
         expected=f"{needed:,} bytes to write" if needed else "",
-        got=f"{shutil.disk_usage(folder).free:,} bytes free" if full else "",
+        got=got,
         kept="the previous file, if there was one, is untouched; nothing half-written was left",
-        next_step="free some space and run the same command again"
-        if full
-        else "check the folder's permissions",
+        next_step=next_step,
     )
+
+
+def _reason(path: Path, error: OSError) -> tuple[str, str, str]:
+    """Returns what stands in the way, what is left of it, and what to do; free bytes say nothing about a limit on one file's size."""
+    if error.errno == errno.EFBIG:
+        step = "raise the limit (`ulimit -f`), or write to a file system that takes larger files"
+        return "the file is larger than the system lets this process write", "", step
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return f"cannot write: {error.strerror or error}", "", "check the folder's permissions"
+    folder = next((p for p in path.parents if p.exists()), Path("/"))
+    free = f"{shutil.disk_usage(folder).free:,} bytes free"
+    if error.errno == errno.EDQUOT:
+        step = "free some space of yours, or write to another disk"
+        return "your quota on this disk is used up", f"{free}, but not to you", step
+    return "the disk is full", free, "free some space and run the same command again"

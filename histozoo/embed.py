@@ -2,13 +2,13 @@
 
 Each input row ends as done, rejected with a reason, or not reached; the three sum to the input, and no row is ever replaced by another.
 The tiles' place in a batch is fixed by their place in the sorted input and every batch has the same size, so a run that was stopped and
-started again writes the same bits as one that was not. Legend: B batch, C channels, H W pixels, N rows, D features.
+started again writes the same bits as one that was not. A row that is rejected now is not in the file, whatever an earlier run made of it.
+Legend: B batch, C channels, H W pixels, N rows, D features.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import histozoo
-from histozoo import durable, feature_files
+from histozoo import durable, earlier_rows, feature_files
 from histozoo.claim import claimed
 from histozoo.errors import (
     HistozooError,
@@ -26,8 +26,9 @@ from histozoo.errors import (
     UsageError,
 )
 from histozoo.feature_files import Features, Report, report_path
+from histozoo.integrity import differing
 from histozoo.tile_lists import TileList, find_tiles, printable
-from histozoo.tile_rows import POLICY, Edge, TileReader, counted
+from histozoo.tile_rows import ENLARGED, POLICY, Edge, TileReader, counted
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +55,7 @@ def embed(
     mpp: float | None = None,
     edge: Edge = "reject",
     max_rejected: float = 0.01,
+    keep_others: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Embeds every tile of `source` and writes features and a report `<out>.report.json`; running it again adds only what is missing.
@@ -68,11 +70,13 @@ def embed(
         mpp: Micrometres per pixel of the tiles, when known; compared with what the model expects and recorded.
         edge: What becomes of a tile whose shorter side is under a quarter of the model's: `reject`, or `pad-white`.
         max_rejected: Share of rejected rows above which the run stops (the first ten never stop it).
+        keep_others: Go on where `out` holds rows of tiles that `source` does not name; they stay in it, and the report counts them.
         progress: Called with the numbers of rows handled and of all rows.
 
     Raises:
         UsageError: `HZ-U68` device, `HZ-U61` format, `HZ-U62` source or table, `HZ-H56` `out` holds features made by something else,
-            `HZ-H60` another tile of the same name in it.
+            `HZ-H60` another tile of the same name in it, or tiles of another source.
+        IntegrityError: `HZ-H64`, `out` is no whole feature file; or as `histozoo.load` says.
         RejectedInputs: `HZ-U63`, the work is finished or stopped and some rows were rejected; they are in the report.
         Interrupted: `HZ-H55`, stopped by Ctrl-C; what was done is saved.
         ResourceError: `HZ-H60` another process writes to `out`; `HZ-F42` disk full.
@@ -85,7 +89,7 @@ def embed(
     tiles = find_tiles(Path(source))
     run = _Run(tiles, out, model=model, batch_size=batch_size, device=place, mpp=mpp, edge=edge)
     with claimed(out):
-        run.adopt_earlier_rows()
+        run.adopt_earlier_rows(keep_others=keep_others)
         run.work(max_rejected=max_rejected, progress=progress)
     return run.report
 
@@ -115,10 +119,11 @@ class _Run:
         tile_px = entry.ours["contract"]["tile_px"]
         self.reader = TileReader(tiles, contract.transform(entry), tile_px=tile_px, edge=edge)
         self.feature_dim = entry.feature_dim
-        self.rows: dict[str, tuple[str, NDArray[np.float32]]] = {}
+        self.entry, self.mpp = entry, mpp
+        self.earlier = earlier_rows.Earlier()
+        self.rows: earlier_rows.Rows = {}
         self.saved = 0
         self.treated: list[tuple[str, ...]] = []
-        self.earlier_report: dict[str, Any] = {}
         self.report = Report(
             features=str(out),
             made_by=_made_by(entry, mpp, edge),
@@ -128,34 +133,14 @@ class _Run:
             policy={**POLICY, "edge": edge},
         )
 
-    def adopt_earlier_rows(self) -> None:
-        """Takes over what an earlier run wrote to the same file, if the very same thing made it.
-
-        Raises:
-            UsageError: `HZ-H56`, the file was made by something else; the first differing field is shown.
-        """
+    def adopt_earlier_rows(self, *, keep_others: bool) -> None:
+        """Takes over what an earlier run wrote to the same file, as `earlier_rows.read` says."""
         durable.remove_stale(self.out.parent)
-        if not self.out.exists():
-            return
-        earlier = feature_files.read(self.out)
-        for key in {**earlier.made_by, **self.report.made_by}:
-            theirs, ours = earlier.made_by.get(key), self.report.made_by.get(key)
-            if theirs != ours:
-                raise UsageError(
-                    "HZ-H56",
-                    f"the file holds features that something else made: {key} differs",
-                    where=self.out,
-                    expected=f"{key} = {ours}",
-                    got=f"{key} = {theirs}",
-                    kept="the file is untouched",
-                    next_step="write to another file, or remove this one",
-                )
-        self.rows = {
-            n: (s, f) for n, s, f in zip(earlier.names, earlier.sha256, earlier.features_ND, strict=True)
-        }
+        self.earlier = earlier_rows.read(
+            self.out, self.report.made_by, names=self.names, keep_others=keep_others
+        )
+        self.rows = dict(self.earlier.rows)
         self.saved = len(self.rows)
-        if (path := report_path(self.out)).is_file():
-            self.earlier_report = json.loads(path.read_text(encoding="utf-8"))
 
     def work(self, *, max_rejected: float, progress: Progress | None) -> None:
         """Goes through all rows batch by batch; saves at intervals, at the end, and when interrupted."""
@@ -217,12 +202,13 @@ class _Run:
         """Counts a row that is there already; a name that stands for other bytes would lose one of the two tiles."""
         held = self.rows[name][0]
         if held != sha256:
+            theirs, ours = differing(held, sha256)
             raise UsageError(
                 "HZ-H60",
                 "the feature file holds another tile of the same name",
                 where=f"{name} in {self.out}",
-                expected=f"sha256 {held[:12]}...",
-                got=f"sha256 {sha256[:12]}...",
+                expected=f"sha256 {theirs}",
+                got=f"sha256 {ours}",
                 kept="the feature file keeps the tile it has",
                 next_step="write to another file, or embed a folder that holds both tiles under different names",
             )
@@ -248,23 +234,39 @@ class _Run:
         self.report.n_done += 1
 
     def _reject(self, name: str, code: str, reason: str) -> None:
+        self.rows.pop(name, None)
         self.report.rejected.append({"name": printable(name), "code": code, "reason": reason})
 
     def _save(self) -> None:
         """Writes the features, then the report that counts them."""
         names = sorted(self.rows)
-        if names:
-            f_ND = np.stack([self.rows[name][1] for name in names])
+        if names or self.out.exists():
+            f_ND = np.array([self.rows[name][1] for name in names], np.float32).reshape(-1, self.feature_dim)
             sha256 = tuple(self.rows[name][0] for name in names)
             made_by = self.report.made_by
             feature_files.write(
                 self.out, Features(names=tuple(names), sha256=sha256, features_ND=f_ND, made_by=made_by)
             )
-        self.saved = len(names)
-        reused, before = self.report.n_reused, self.earlier_report
-        whole = reused == before.get("n_done")
-        self.report.treated = counted(self.treated, before.get("treated", {}), n_reused=reused, whole=whole)
+        self.saved = self.report.n_rows = len(names)
+        self._tell()
         durable.write_json(report_path(self.out), self.report.to_json())
+
+    def _tell(self) -> None:
+        """Puts into the report what was done to tiles, why earlier runs rejected those that this one did not come to, and what to note."""
+        report, before = self.report, self.earlier
+        whole = report.n_reused == before.n_done
+        report.treated = counted(self.treated, before.treated, n_reused=report.n_reused, whole=whole)
+        settled = {row["name"] for row in report.rejected} | set(self.rows)
+        report.rejected_earlier = [row for row in before.rejected if row["name"] not in settled]
+        report.notes = list(self._notes())
+
+    def _notes(self) -> Iterator[str]:
+        if self.mpp is not None and self.entry.mpp is None:
+            yield f"the model's micrometres per pixel are not known; {self.mpp:g} was recorded and compared with nothing"
+        if n := self.earlier.n_further:
+            yield f"further rows in the file, of tiles that the source does not name: {n:,}"
+        if n := self.report.treated.get(ENLARGED, 0):
+            yield f"tiles smaller than the model's {self.reader.tile_px} px, which were enlarged: {n:,}"
 
     def _raise_for_rejected(self) -> None:
         if not self.report.rejected:
@@ -277,7 +279,7 @@ class _Run:
             + (f"; stopped before the last {rest:,}" if rest else ""),
             where=report_path(self.out),
             got=f"first: {first['name']}: {first['code']} {first['reason']}",
-            kept=f"{self.report.n_done:,} rows are in {self.out}",
+            kept=f"{self.report.n_rows:,} rows are in {self.out}",
             next_step="the report lists each with its reason"
             + ("; raise --max-rejected to go on" if rest else ""),
         )

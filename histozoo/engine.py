@@ -11,6 +11,7 @@ import dataclasses
 import io
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,29 @@ from histozoo.errors import IntegrityError
 from histozoo.experiment import Experiment
 from histozoo.hooks import Metrics, Progress, RecipeHooks, Signals
 from histozoo.recipes import Recipe
+from histozoo.run_folder import contiguous
 
 NON_FINITE_LIMIT = 3
 """Dropped steps in a row after which training stops: one bad batch is an accident, three are divergence."""
 
 Evaluate = Callable[[Recipe], dict[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """The fields of an `Experiment` that the engine reads, for trainings that are no experiment (a protocol's fits)."""
+
+    steps: int
+    batch_size: int
+    seed: int
+    lr: float
+    eval_every: int
+    save_every: int
+    accumulate: int = 1
+    max_grad_norm: float = 0.0
+    precision: str = "fp32"
+    optimizer: str = "adamw"
+    momentum: float = 0.9
 
 
 class Engine(Trainer):
@@ -52,7 +71,7 @@ class Engine(Trainer):
         self,
         recipe: Recipe,
         *,
-        experiment: Experiment,
+        experiment: Experiment | Budget,
         run: Path,
         train_dataset: Any,
         evaluate_recipe: Evaluate,
@@ -223,8 +242,3 @@ class Engine(Trainer):
         self.recipe.load_state_dict(
             load_file(Path(resume_from_checkpoint) / "model.safetensors"), strict=True
         )
-
-
-def contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Returns a state dict in the plain memory order that safetensors stores."""
-    return {k: v.detach().cpu().contiguous() for k, v in state.items()}

@@ -19,6 +19,7 @@ from histozoo.errors import IntegrityError, ResourceError
 LIMIT = 10_000_000  # bytes; ours are some ten kilobytes, the format allows 100 MB
 # Bytes per value of the data types that the format knows and a backbone may hold.
 WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+_LFS = "a Git-LFS pointer: the weights themselves were not fetched"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def _header_length(path: Path, start: bytes, size: int) -> int:
     looks = looks_like(start, size)
     length = struct.unpack("<Q", start[:8])[0] if size >= 8 else 0
     if not looks and length <= LIMIT and 8 + length > size:
-        looks = "a truncated download: its header alone is longer than the file"
+        looks = "a file cut off: its header alone is longer than it"
     if looks:
         raise IntegrityError(
             "HZ-A01",
@@ -85,7 +86,7 @@ def _header_length(path: Path, start: bytes, size: int) -> int:
             expected="weights in the safetensors format",
             got=f"{size:,} bytes that look like {looks}",
             kept="nothing was loaded",
-            next_step="delete the file and fetch it again",
+            next_step=next_step(looks, "delete the file and fetch or copy it again"),
         )
     if length > LIMIT:
         raise _broken(path, f"the header is at most {LIMIT:,} bytes", 0, f"{length:,} bytes")
@@ -98,12 +99,17 @@ def looks_like(start: bytes, size: int) -> str:
     if size == 0:
         return "an empty file"
     if start.startswith(b"version https://git-lfs"):
-        return "a Git-LFS pointer: the weights themselves were not fetched"
+        return _LFS
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         return "an HTML page: a server answered with a web page"
     if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04")):
         return "a pickle (torch.save): such files can run code and are never read here"
-    return "a truncated download" if size < 8 else ""
+    return "a file cut off" if size < 8 else ""
+
+
+def next_step(looks: str, otherwise: str) -> str:
+    """Returns what to do about a file that is none; fetching a Git-LFS pointer again would bring the pointer again."""
+    return "run `git lfs pull` in the clone that holds it" if looks == _LFS else otherwise
 
 
 def _broken(path: Path, rule: str, offset: int, got: str) -> IntegrityError:
@@ -182,9 +188,9 @@ def _check_tiling(path: Path, tensors: Mapping[str, TensorInfo], *, data_start: 
             f"{path.name} is not a whole safetensors file",
             where=path,
             expected=f"{end:,} bytes, as its header says",
-            got=f"{size:,} bytes: a truncated download",
+            got=f"{size:,} bytes: a file cut off",
             kept="nothing was loaded",
-            next_step="delete the file and fetch it again",
+            next_step="delete the file and fetch or copy it again",
         )
     if size > end:
         raise _broken(path, "nothing follows the last tensor", end, f"{size - end:,} bytes more")

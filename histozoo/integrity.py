@@ -13,7 +13,7 @@ from pathlib import Path
 
 from histozoo import durable
 from histozoo.errors import IntegrityError, ResourceError, UsageError
-from histozoo.header import looks_like, unreadable
+from histozoo.header import looks_like, next_step, unreadable
 
 _CHECKS = 1  # raise it when a check becomes stricter, so that files stamped before are checked again
 # Linux takes a file's times from a clock that ticks every 1 to 10 ms; a later change within one tick could not be seen.
@@ -99,14 +99,17 @@ def _check_size(path: Path, size: int) -> None:
         return
     with path.open("rb") as file:
         looks = looks_like(file.read(512), found)
+    by_size = (
+        "cut off, or another file" if found < size else f"{found - size:,} too many, so it is another file"
+    )
     raise IntegrityError(
         "HZ-A01",
         f"{path.name} does not have its published size",
         where=path,
         expected=f"{size:,} bytes",
-        got=f"{found:,} bytes: {looks or ('a truncated download' if found < size else 'too long, another file')}",
+        got=f"{found:,} bytes: {looks or by_size}",
         kept="nothing was loaded; the file was left where it is",
-        next_step="delete the file and fetch or copy it again",
+        next_step=next_step(looks, "delete the file and fetch or copy it again"),
     )
 
 
@@ -121,6 +124,16 @@ def mismatch_error(path: Path, sha256: str, got: str) -> IntegrityError:
         kept="nothing was loaded; the file was left where it is",
         next_step="delete the file and fetch or copy it again",
     )
+
+
+def differing(one: str, two: str) -> tuple[str, str]:
+    """Returns two unequal hashes shortened to twelve digits in which they differ; whole where their lengths differ."""
+    if len(one) != len(two):
+        return one, two
+    start = next(i for i, (a, b) in enumerate(zip(one, two, strict=True)) if a != b)
+    if start < 12:
+        return f"{one[:12]}...", f"{two[:12]}..."
+    return tuple(f"...{text[start : start + 12]}, from digit {start + 1} on" for text in (one, two))  # type: ignore[return-value]
 
 
 def identity(path: str | Path) -> list[int]:

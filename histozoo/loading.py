@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import gc
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from histozoo import artifact, contract, registry, sources
+from histozoo import artifact, contract, devices, registry, sources
 from histozoo.errors import IntegrityError, UsageError
 from histozoo.registry import Entry, Published
 
@@ -51,18 +52,21 @@ def load(
     Args:
         name: A name of the zoo, or a bundle folder.
         pretrained: False gives the architecture with random weights.
-        device: Where the model goes.
+        device: Where the model goes: `cpu`, `cuda`, ..., or `auto` for the first GPU where there is one.
         source: A bundle folder to take the weights of a zoo name from.
         revision: Commit to fetch instead of the pinned one; the sha256 must be the same.
         cache_dir: The Hub client's cache folder.
         allow_withdrawn: Load a withdrawn model all the same.
-        **timm_kwargs: timm's own options, such as `num_classes=5`, `in_chans=1`, `features_only=True`, `out_indices=(1, 2, 3)`.
+        **timm_kwargs: timm's own options, such as `num_classes=5`, `in_chans=1`, `features_only=True`, `out_indices=(1, 2, 3)`. A warning,
+            `HZ-U84`, tells of one that pools otherwise than the card says.
 
     Raises:
-        UsageError: `HZ-C19`, `HZ-C20`, `HZ-U13`: no such model; `HZ-U69`: an option that the architecture does not take.
-        IntegrityError: `HZ-A01` to `HZ-A08`, `HZ-B11`, `HZ-B17`: something is not as published; `HZ-C23`: withdrawn.
-        ResourceError: `HZ-B14`, `HZ-B15`, `HZ-U11`, `HZ-U14`: the weights cannot be had.
+        UsageError: `HZ-C19`, `HZ-C20`, `HZ-U13`: no such model; `HZ-U69`: an option that the architecture does not take; `HZ-U68`: no such
+            device.
+        IntegrityError: `HZ-A01` to `HZ-A08`, `HZ-B11`, `HZ-B17`, `HZ-U14`: something is not as published; `HZ-C23`: withdrawn.
+        ResourceError: `HZ-B14`, `HZ-B15`, `HZ-U11`: the weights cannot be had.
     """
+    place = devices.choose(device, computes=False)
     entry = registry.resolve(name)
     if entry.withdrawn and not allow_withdrawn:
         raise registry.withdrawn_error(entry)
@@ -73,7 +77,9 @@ def load(
         model = assigned if assigned is not None else _adapted(entry, checked, timm_kwargs)
     else:
         model = _build(entry, timm_kwargs)
-    return _moved(model, device).eval()
+    if timm_kwargs:
+        _warn_of_pooling(entry, model)
+    return _moved(model, place).eval()
 
 
 def preprocess(name: str | os.PathLike[str]) -> contract.Transform:
@@ -98,8 +104,8 @@ def checked_weights(
     """Returns the weights of an entry after every check: size, sha256, header, keys, shapes, contract and values.
 
     Raises:
-        IntegrityError: `HZ-A01` to `HZ-A08`, `HZ-B11`, `HZ-B17`.
-        ResourceError: `HZ-B14`, `HZ-B15`, `HZ-U11`, `HZ-U14`.
+        IntegrityError: `HZ-A01` to `HZ-A08`, `HZ-B11`, `HZ-B17`, `HZ-U14`.
+        ResourceError: `HZ-B14`, `HZ-B15`, `HZ-U11`.
     """
     return sources.read_verified(
         lambda: sources.locate(entry, folder=folder, revision=revision, cache_dir=cache_dir),
@@ -155,17 +161,26 @@ def _aligned(tensor: torch.Tensor) -> torch.Tensor:
 
 def _adapted(entry: Entry, checked: Checked, timm_kwargs: dict[str, Any]) -> nn.Module:
     """Returns timm's own adaptation of the checked file: new heads are initialised, input channels and positions resampled."""
-    model = _build(entry, timm_kwargs, file=str(checked.path))
     if not timm_kwargs.get("features_only"):
-        _check_adapted(entry, checked.path, set(checked.tensors), set(model.state_dict()))
-    return model
+        # Before timm loads it: torch's own error would not say which option did it.
+        blank = _blank(entry, timm_kwargs) if timm_kwargs else checked.blank
+        _check_adapted(entry, checked.path, set(checked.tensors), set(blank.state_dict()))
+    return _build(entry, timm_kwargs, file=str(checked.path))
 
 
-def _moved(model: nn.Module, device: str | torch.device) -> nn.Module:
-    import torch
+def _warn_of_pooling(entry: Entry, model: nn.Module) -> None:
+    """Says that a model pools otherwise than its card states; one that does not pool gives maps, which nobody takes for features."""
+    found, stated = contract.pooling(model), entry.contract.pooling
+    if found and found != stated:
+        warnings.warn(
+            f"HZ-U84 {entry.name} pools {found!r} here, not {stated!r}: its features are not those of the card",
+            stacklevel=3,
+        )
 
+
+def _moved(model: nn.Module, device: torch.device) -> nn.Module:
     # Walking over every tensor to find it where it is takes a tenth of a load.
-    return model if torch.device(device).type == "cpu" else model.to(device)
+    return model if device.type == "cpu" else model.to(device)
 
 
 def _check_adapted(entry: Entry, path: Path, known: set[str], wanted: set[str]) -> None:

@@ -8,56 +8,25 @@ Starting the same command again continues the run; final weights are bit-identic
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import default_collate
 
 from histozoo import checkpoints, devices, durable, run_folder
 from histozoo import experiment as experiments
-from histozoo.data import splits, tiles
 from histozoo.data.mixing import MixedTiles, TaskTiles
 from histozoo.data.views import Views, normalise
-from histozoo.engine import Engine
-from histozoo.errors import Interrupted, UsageError
+from histozoo.errors import Interrupted
 from histozoo.evaluate.statistics import balanced_accuracy
 from histozoo.experiment import Experiment
 from histozoo.recipes import RECIPES, Recipe
-from histozoo.tasks import Task, task
-
-FRACTIONS = (0.7, 0.15)
-"""Shares of training and validation; the rest is for testing. Pretraining wants most tiles, and no choice is made on the rest."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """One task, decoded and split.
-
-    Args:
-        task: The declaration.
-        packed_NHWC: uint8 `[N, px, px, 3]`, RGB, at the experiment's `pack_px`; views are cropped from these.
-        tiles_NHWC: The same at the experiment's `tile_px`, as the published model expects them.
-        labels_N: int64 class indices.
-        groups: The unit kept on one side of the split, one string per tile.
-        split: Row indices of train, validation and test.
-        fingerprint: sha256 over names, labels, groups and file contents.
-    """
-
-    task: Task
-    packed_NHWC: NDArray[np.uint8]
-    tiles_NHWC: NDArray[np.uint8]
-    labels_N: NDArray[np.int64]
-    groups: Sequence[str]
-    split: splits.Split
-    fingerprint: str
+from histozoo.training_data import Prepared, describe, fingerprints, kept_tasks, prepare_tasks
 
 
 def run(
@@ -70,9 +39,10 @@ def run(
     accept_change: bool = False,
     workers: int = 0,
     device: str = "auto",
+    say: Callable[[str], None] = lambda line: None,
     **overrides: Any,
 ) -> Path:
-    """Trains an experiment and returns its run folder; a second call continues or, when it is done, does nothing.
+    """Trains an experiment and returns its run folder; a second call continues or, when it is done, compares and does nothing.
 
     Args:
         experiment_path: TOML file, see `histozoo.experiment.Experiment`.
@@ -83,6 +53,7 @@ def run(
         accept_change: Continue although experiment, data, code or the number of processes changed; the change is recorded.
         workers: Loader processes.
         device: `cpu` or `auto`.
+        say: Receives a line where something is worth knowing before training ends.
         overrides: Experiment fields that win over the file.
 
     Raises:
@@ -92,81 +63,39 @@ def run(
         Interrupted: `HZ-F41` a signal asked to stop; a checkpoint was written.
     """
     experiment = experiments.read(experiment_path, **overrides)
-    kept_tasks(experiment, leave_out)
+    kept = kept_tasks(experiment, leave_out)
+    folder = Path(runs) / "-without-".join([experiment.name, *leave_out])
+    settings = {**experiment.settings(), "leave_out": list(leave_out)}
+    done = (folder / "final" / "DONE.json").exists()
+    if done and not accept_change:
+        run_folder.compare(folder, {"experiment.json": settings, "data.json": fingerprints(kept, data_root)})
+        return folder
+    for t in kept:
+        t.require(data_root)
     if experiment.precision == "bf16" and devices.emulates_bfloat16(devices.choose(device)):
         warnings.warn(
             "HZ-U45 this processor has no bfloat16 instructions and imitates them, about nine times slower than float32; "
             "a run of your own is faster with --set 'precision=\"fp32\"'",
             stacklevel=2,
         )
-    folder = Path(runs) / "-without-".join([experiment.name, *leave_out])
     folder.mkdir(parents=True, exist_ok=True)
     with run_folder.locked(folder):
         durable.remove_stale(folder)
-        done = (folder / "final" / "DONE.json").exists()
-        if done and not accept_change:
-            return folder
         prepared = prepare_tasks(
             experiment, data_root=data_root, cache=Path(runs) / "tiles", leave_out=leave_out
         )
         if run_folder.is_first_process():
             facts = {
-                "data.json": {name: _describe(p) for name, p in prepared.items()},
+                "data.json": {name: describe(p) for name, p in prepared.items()},
                 "environment.json": run_folder.environment(),
-                "experiment.json": {**experiment.settings(), "leave_out": list(leave_out)},
+                "experiment.json": settings,
             }
             run_folder.record(folder, facts, accept_change=accept_change)
         if not done:
-            _train(folder, experiment, prepared, resume_step=resume_step, workers=workers, device=device)
+            _train(
+                folder, experiment, prepared, resume_step=resume_step, workers=workers, device=device, say=say
+            )
     return folder
-
-
-def prepare_tasks(
-    experiment: Experiment, *, data_root: str | Path | None, cache: Path, leave_out: Sequence[str] = ()
-) -> dict[str, Prepared]:
-    """Decodes and splits the experiment's tasks, without those of the lineages left out."""
-    kept = kept_tasks(experiment, leave_out)
-    return {t.name: prepare_task(t, experiment, data_root=data_root, cache=cache) for t in kept}
-
-
-def kept_tasks(experiment: Experiment, leave_out: Sequence[str] = ()) -> list[Task]:
-    """Returns the experiment's tasks without those of the lineages left out; opens nothing.
-
-    Raises:
-        UsageError: `HZ-U44` a left-out lineage that no task of the experiment has, or nothing left to train on.
-    """
-    chosen = [task(name) for name in experiment.tasks]
-    lineages = {t.lineage for t in chosen}
-    kept = [t for t in chosen if t.lineage not in leave_out]
-    if unknown := set(leave_out) - lineages:
-        raise UsageError(
-            "HZ-U44",
-            "no task of the experiment has this lineage",
-            got=", ".join(sorted(unknown)),
-            expected=f"some of {', '.join(sorted(lineages))}",
-        )
-    if not kept:
-        raise UsageError("HZ-U44", "no task is left to train on", got=f"left out: {', '.join(leave_out)}")
-    return kept
-
-
-def prepare_task(t: Task, experiment: Experiment, *, data_root: str | Path | None, cache: Path) -> Prepared:
-    """Decodes one task at the experiment's tile size and splits it by group; the decoded tiles are kept in `cache`."""
-    dataset = t.load(data_root)
-    packed_NHWC = tiles.pack(dataset, experiment.pack_px, cache)
-    labels_N, groups = np.asarray(dataset["label"], dtype=np.int64), list(dataset["group"])
-    split = splits.make_split(
-        labels_N, groups, seed=experiment.split_seed, tiles=packed_NHWC, fractions=FRACTIONS
-    )
-    return Prepared(
-        task=t,
-        packed_NHWC=packed_NHWC,
-        tiles_NHWC=tiles.pack(dataset, experiment.tile_px, cache),
-        labels_N=labels_N,
-        groups=groups,
-        split=split,
-        fingerprint=tiles.fingerprint(dataset),
-    )
 
 
 def build_recipe(experiment: Experiment, tasks: Mapping[str, Prepared]) -> Recipe:
@@ -214,7 +143,10 @@ def _train(
     resume_step: int | None,
     workers: int,
     device: str,
+    say: Callable[[str], None],
 ) -> None:
+    from histozoo.engine import Engine  # here, since it takes seconds to import, and mistakes are told before
+
     recipe = build_recipe(experiment, tasks)
     sources = {
         name: TaskTiles(tiles_NHWC=p.packed_NHWC, labels_N=p.labels_N, rows=p.split.train)
@@ -226,6 +158,8 @@ def _train(
     checkpoint = (
         checkpoints.explicit(folder, resume_step) if resume_step else checkpoints.newest_valid(folder)
     )
+    if checkpoint:
+        say(f"continuing from {checkpoint.name} of {experiment.steps} steps")
     if checkpoint is None and experiment.transplant_batches and experiment.init != "random":
         recipe.prepare(_mixed_batches(dataset, experiment))
     engine = Engine(
@@ -255,23 +189,6 @@ def _mixed_batches(dataset: MixedTiles, experiment: Experiment) -> Iterator[dict
     for batch in range(experiment.transplant_batches):
         first = batch * experiment.batch_size
         yield default_collate([dataset[i] for i in range(first, first + experiment.batch_size)])
-
-
-def _describe(p: Prepared) -> dict[str, Any]:
-    t = p.task
-    facts = {
-        key: getattr(t, key)
-        for key in ("kind", "organ", "stain", "mpp", "licence", "source", "citation", "lineage")
-    }
-    return {
-        **facts,
-        "classes": list(t.classes),
-        "n": len(p.labels_N),
-        "n_groups": len(set(p.groups)),
-        "n_train": len(p.split.train),
-        "fingerprint": p.fingerprint,
-        "split": json.loads(p.split.to_json()),
-    }
 
 
 @torch.inference_mode()

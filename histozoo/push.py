@@ -62,7 +62,10 @@ def push(
         ResourceError: `HZ-G54` no token or one that may not write here, `HZ-G50` the Hub or the network failed.
     """
     found, zoo = bundles.read(bundle, repo=repo), Path(zoo)
+    say(f"checking {found.folder}: hashes, entry, card, tensors")
     bundles.check(found, zoo=zoo)
+    if not (zoo / f"{found.entry.name}.json").is_file():
+        say(f"note: {zoo} has no entry of this name, so the revision goes into the bundle only; zoo= names another folder")
     uploads = found.uploads()
     say(f"{found.entry.name} passed every gate; to {found.repo}:")
     for upload in uploads:

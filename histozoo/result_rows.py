@@ -28,15 +28,27 @@ def by_task(results: Iterable[Result], *, left_out: bool) -> list[tuple[object, 
 
 
 def verdict(results: Sequence[Result], corpus: Iterable[Mapping[str, Any]]) -> str:
-    """Returns one sentence on the tasks left out of training, counted from the differences; empty where there are none.
+    """Returns a sentence per protocol on the tasks left out of training, counted from the differences; empty where there are none.
+
+    Counted by balanced accuracy alone: further metrics of the same predictions are no further evidence.
 
     Args:
         results: The entry's results.
         corpus: The entry's corpus, for the lineage of each task.
     """
-    differences = [r for r in results if r["left_out"] and r["subject"] == "difference"]
-    if not differences:
-        return ""
+    differences = [
+        r
+        for r in results
+        if r["left_out"] and r["subject"] == "difference" and r["metric"] == "balanced_accuracy"
+    ]
+    protocols = list(dict.fromkeys(r["protocol"] for r in differences))
+    said = [_verdict([r for r in differences if r["protocol"] == p], corpus) for p in protocols]
+    if len(said) < 2:
+        return "".join(said)
+    return "\n\n".join(f"By {p}: {s[0].lower()}{s[1:]}" for p, s in zip(protocols, said, strict=True))
+
+
+def _verdict(differences: Sequence[Result], corpus: Iterable[Mapping[str, Any]]) -> str:
     lineage = {part["task"]: part["lineage"] for part in corpus}
     lineages = {lineage.get(r["task"], r["task"]) for r in differences}
     above = sum(r["interval"] is not None and r["interval"][0] > 0 for r in differences)

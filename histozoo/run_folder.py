@@ -9,15 +9,14 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
 from histozoo import artifact, checkpoints, durable
-from histozoo.engine import contiguous
 from histozoo.errors import IntegrityError, UsageError
 from histozoo.recipes import Recipe
 
@@ -56,7 +55,18 @@ def locked(folder: Path) -> Iterator[None]:
             f"host {socket.gethostname()}, process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
         )
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            _leave(folder)
+
+
+def _leave(folder: Path) -> None:
+    """Removes the folder of a run that was refused before it wrote anything."""
+    if [path.name for path in folder.iterdir()] == [".lock"]:
+        (folder / ".lock").unlink()
+        with suppress(OSError):  # somebody else has just begun here
+            folder.rmdir()
 
 
 def record(folder: Path, facts: Mapping[str, Any], *, accept_change: bool) -> None:
@@ -75,18 +85,43 @@ def record(folder: Path, facts: Mapping[str, Any], *, accept_change: bool) -> No
         before = {name: json.loads((folder / name).read_text(encoding="utf-8")) for name in facts}
         changes = [c for name in facts for c in _differences(name, before[name], facts[name])]
         if changes and not accept_change:
-            raise IntegrityError(
-                "HZ-F44",
-                "this run was started differently",
-                where=folder,
-                got="; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else ""),
-                kept="the run folder is untouched",
-                next_step="restore what changed, use another run folder, or pass --accept-change (it is recorded)",
-            )
+            _refuse(folder, changes)
         if changes:
             durable.append_line(folder / "changes.jsonl", json.dumps(changes))
     for name, value in facts.items():
         durable.write_json(folder / name, value)
+
+
+def compare(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Compares facts with what a run wrote when it started; of objects, only the keys given, at every depth.
+
+    Raises:
+        IntegrityError: `HZ-F44`, something differs.
+    """
+    facts = json.loads(json.dumps(facts))
+    changes = []
+    for name, now in facts.items():
+        before = json.loads((folder / name).read_text(encoding="utf-8"))
+        changes += _differences(name, _part(before, now), now)
+    if changes:
+        _refuse(folder, changes)
+
+
+def _part(before: Any, now: Any) -> Any:
+    if isinstance(before, dict) and isinstance(now, dict):
+        return {k: _part(before.get(k), v) for k, v in now.items()}
+    return before
+
+
+def _refuse(folder: Path, changes: Sequence[str]) -> NoReturn:
+    raise IntegrityError(
+        "HZ-F44",
+        "this run was started differently",
+        where=folder,
+        got="; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else ""),
+        kept="the run folder is untouched",
+        next_step="restore what changed, use another run folder, or pass --accept-change (it is recorded)",
+    )
 
 
 def environment() -> dict[str, Any]:
@@ -95,7 +130,7 @@ def environment() -> dict[str, Any]:
     import transformers
 
     code = Path(__file__).parent
-    trained_by = [code / n for n in ("pretrain.py", "engine.py", "hooks.py", "experiment.py")]
+    trained_by = [code / n for n in ("pretrain.py", "training_data.py", "engine.py", "hooks.py", "experiment.py")]
     trained_by += sorted([*(code / "recipes").glob("*.py"), *(code / "data").glob("*.py")])
     return {
         "python": platform.python_version(),
@@ -138,3 +173,8 @@ def _optimizer_state(recipe: Recipe, optimizer: torch.optim.Optimizer | None) ->
     state = getattr(optimizer, "optimizer", optimizer).state if optimizer else {}
     flat = {f"{names[id(p)]}.{key}": value for p, values in state.items() for key, value in values.items()}
     return contiguous({k: torch.as_tensor(v) for k, v in flat.items() if v is not None})
+
+
+def contiguous(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns a state dict in the plain memory order that safetensors stores."""
+    return {k: v.detach().cpu().contiguous() for k, v in state.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from histozoo import hub, integrity
-from histozoo.errors import HistozooError, IntegrityError, ResourceError
+from histozoo.errors import HistozooError, IntegrityError
 from histozoo.registry import Entry, Published
 
 T = TypeVar("T")
@@ -37,8 +37,9 @@ def locate(
         cache_dir: The Hub client's cache folder, its own default if None.
 
     Raises:
-        IntegrityError: `HZ-A01`, `HZ-A02`: a file that was found is not the published one. Another place is not tried in silence.
-        ResourceError: `HZ-U14`, a folder lacks the file; otherwise as `hub.fetch`.
+        IntegrityError: `HZ-A01`, `HZ-A02`: a file that was found is not the published one, `HZ-U14`: a folder lacks it. Another place
+            is not tried in silence.
+        ResourceError: As `hub.fetch`.
     """
     published = published or entry.weights
     if folder is None and entry.path.name == "config.json":
@@ -117,8 +118,8 @@ def _nearby(entry: Entry, published: Published) -> Iterator[tuple[Path, Publishe
         yield entry.path.with_name(embedded.file), embedded
 
 
-def _missing(path: Path, published: Published) -> ResourceError:
-    return ResourceError(
+def _missing(path: Path, published: Published) -> IntegrityError:
+    return IntegrityError(
         "HZ-U14",
         f"the bundle folder lacks {published.file}",
         where=path,

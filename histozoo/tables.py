@@ -64,17 +64,19 @@ def entry(e: Entry) -> RenderableType:
 
 def embedded(report: Report) -> RenderableType:
     """Returns what became of the input rows."""
-    return _pairs(
-        {
-            "features": f"{report.features}",
-            "done": f"{report.n_done:,} of {report.n_input:,} tiles"
-            + (f" ({report.n_reused:,} were there already)" if report.n_reused else ""),
-            "model": f"{report.made_by['model']}, sha256 {str(report.made_by['sha256'])[:16]}...",
-            "passed over": f"{len(report.ignored):,} files that are no images"
-            if report.ignored
-            else "nothing",
-        }
-    )
+    done = f"{report.n_done:,} of {report.n_input:,} tiles"
+    reused = f" ({report.n_reused:,} were there already)" if report.n_reused else ""
+    passed = [f"{len(report.ignored):,} files that are no images"] if report.ignored else []
+    passed += [f"{len(names):,} {kind}" for kind, names in report.skipped.items()]
+    facts = {
+        "features": f"{report.features}",
+        "done": done + reused,
+        "model": f"{report.made_by['model']}, sha256 {str(report.made_by['sha256'])[:16]}...",
+        "treated": ", ".join(f"{n:,} {word}" for word, n in report.treated.items()),
+        "passed over": ", ".join(passed) or "nothing",
+        "note": "; ".join(report.notes),
+    }
+    return _pairs({key: value for key, value in facts.items() if value})
 
 
 def _corpus(e: Entry) -> RenderableType:

@@ -2,7 +2,8 @@
 
 The edge policy says what becomes of a tile whose shorter side is under a quarter of the model's: enlarged more than fourfold it would show
 the model nothing but blur, or tissue at another scale. `reject` refuses it (HZ-D27); `pad-white` puts it at the left upper corner of a
-white tile of the model's size, as glass lies beyond the edge of a slide. Other tiles are resized as the contract says, and counted.
+white tile of the model's size, as glass lies beyond the edge of a slide. Other tiles are resized as the contract says; those that it
+enlarges are counted, and a note says so.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from histozoo.errors import UsageError
+from histozoo.integrity import differing
 from histozoo.tile_lists import TileList, leads_out, printable
 
 if TYPE_CHECKING:
@@ -23,10 +25,14 @@ Edge = Literal["reject", "pad-white"]
 LARGEST_ENLARGEMENT = 4
 """Times a tile's shorter side may be enlarged to the model's."""
 
+ENLARGED = "enlarged"
+"""Word under which reports count tiles whose shorter side is under the model's."""
+
 POLICY = {
     "alpha": "opaque: dropped; partial: on white; nothing visible: rejected",
     "exif": "rotated tiles rejected",
     "icc": "ignored",
+    "smaller than the model's tile": "enlarged and counted; under a quarter of its side: as edge says",
 }
 """Written into every report; `histozoo.data.decoding` is where it is done."""
 
@@ -73,11 +79,12 @@ class TileReader:
         sha256 = hashlib.sha256(data).hexdigest()
         told = self.tiles.sha256.get(name, sha256).strip().lower()
         if told != sha256:
+            wanted, got = differing(told, sha256)
             raise UsageError(
                 "HZ-D25",
                 "the file is not the one whose hash the table gives",
-                expected=f"sha256 {told[:12]}...",
-                got=f"sha256 {sha256[:12]}...",
+                expected=f"sha256 {wanted}",
+                got=f"sha256 {got}",
             )
         return data, sha256
 
@@ -91,17 +98,15 @@ class TileReader:
 
         image, told = decoding.decode_told(data)
         image, resized = self._sized(image)
-        icc = "colour profile ignored" if told.icc else ""
         misnamed = "" if _SUFFIX[told.format] in PurePath(name).suffix.lower() else "named as another format"
-        done = (told.change, icc, misnamed, resized)
-        return self.transform(image), tuple(word for word in done if word)
+        return self.transform(image), (*told.words(), *(word for word in (misnamed, resized) if word))
 
     def _sized(self, image: Image.Image) -> tuple[Image.Image, str]:
         side = min(image.size)
         if side >= self.tile_px:
             return image, ""
         if side * LARGEST_ENLARGEMENT >= self.tile_px:
-            return image, "enlarged"
+            return image, ENLARGED
         if self.edge == "pad-white":
             return _padded(image, self.tile_px), "padded with white"
         raise UsageError(

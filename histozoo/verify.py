@@ -98,7 +98,7 @@ def verify(name: str | Path, *, dtype: Precision = "float32") -> Report:
 
     Raises:
         UsageError: The name is unknown or malformed.
-        IntegrityError: Weights or golden tensors are not the published ones.
+        IntegrityError: Weights or golden tensors are not the published ones, or not in the bundle.
         ResourceError: They cannot be fetched.
     """
     found = registry.resolve(name)

@@ -58,7 +58,7 @@ def with_header(path: Path, change: Callable[[bytes], bytes], tail: bytes = b"")
 
 NOT_WEIGHTS = {
     "empty": (b"", "an empty file"),
-    "five bytes": (b"12345", "a truncated download"),
+    "five bytes": (b"12345", "a file cut off"),
     "HTML": (b"<!DOCTYPE html><html><body>Please log in</body></html>", "an HTML page"),
     "Git-LFS pointer": (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 44763568\n",
@@ -92,11 +92,31 @@ def test_a01_what_is_no_weights_file_is_said_to_be_what_it_looks_like(
     assert "header too large" not in str(caught.value)
 
 
+def test_a01_for_a_git_lfs_pointer_the_next_step_fetches_what_it_points_to(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    for data, step in ((NOT_WEIGHTS["Git-LFS pointer"][0], "git lfs pull"), (b"<html>", "fetch or copy")):
+        path.write_bytes(data)
+        for look in (artifact.read_header, lambda path: artifact.verify(path, "0" * 64, 44_763_568)):
+            with pytest.raises(IntegrityError, match="HZ-A01") as caught:
+                look(path)
+            assert step in caught.value.next_step
+
+
+@pytest.mark.parametrize("change, said", [(-1, "cut off, or another file"), (300, "300 too many")])
+def test_a01_a_file_of_another_size_is_not_called_a_download(weights: Path, change: int, said: str) -> None:
+    """It may have been copied, or be another file altogether; a longer one was not truncated."""
+    size = weights.stat().st_size
+    with pytest.raises(IntegrityError, match="HZ-A01") as caught:
+        artifact.verify(weights, "0" * 64, size - change)
+    assert said in caught.value.got
+    assert "download" not in str(caught.value) and ("cut off" in caught.value.got) == (change < 0)
+
+
 @pytest.mark.parametrize("cut", [1, 100, 500, 900])
 def test_a01_a_truncated_file_is_refused(weights: Path, cut: int) -> None:
     data = weights.read_bytes()
     weights.write_bytes(data[: len(data) - cut])
-    with pytest.raises(IntegrityError, match=r"(?s)HZ-A01.*truncated"):
+    with pytest.raises(IntegrityError, match=r"(?s)HZ-A01.*cut off"):
         artifact.read_header(weights)
 
 

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from histozoo import feature_files
-from histozoo.audit import AuditReport, audit, copies, rings
+from histozoo.audit import AuditReport, audit, between, copies
 from histozoo.audit.frames import best_match
+from histozoo.audit.pool import Pool
+from histozoo.data import rings
 from histozoo.data.duplicates import find_duplicates
 from histozoo.errors import UsageError
 from histozoo.feature_files import Features
@@ -189,6 +191,29 @@ def test_tasks_of_two_lineages_that_share_tiles_are_an_error_and_of_one_a_note(
     kin = [traps.task(t.name, lineage="one") for t in copied(tmp_path)]
     [known] = [f for f in audit(kin, data_root=tmp_path, out=tmp_path / "p").findings if f.others]
     assert known.code == "tasks-share-pictures" and known.severity == "note"
+
+
+@pytest.mark.parametrize(
+    ("pairs", "sure", "severity"),
+    [
+        ([(0, n) for n in range(3, 10)], False, "note"),  # one bland tile that looks like many
+        ([(0, 3), (1, 4), (2, 5)], False, "warning"),
+        ([(0, 3)], True, "error"),
+    ],
+)
+def test_tiles_that_merely_look_alike_are_no_proof_that_two_tasks_share_pictures(
+    pairs: list[tuple[int, int]], sure: bool, severity: str
+) -> None:
+    none = np.array([""] * 10)
+    pool = Pool(
+        names=("first", "second"), task_N=np.array([0] * 3 + [1] * 7), row_N=np.arange(10), labels=none, groups=none, splits=none,
+        pairs=np.array(pairs), way_P=np.ones(len(pairs), np.int64), sure_P=np.full(len(pairs), sure), compared=10,
+    )  # fmt: skip
+    first, second = (traps.task(name, lineage=name) for name in ("first", "second"))
+    (found,) = between.find(pool, (first, second), {})
+    assert found.severity == severity
+    kin, kind = (traps.task(name, lineage="one") for name in ("first", "second"))
+    assert [f.severity for f in between.find(pool, (kin, kind), {})] == ["note"]
 
 
 def test_many_copies_inside_groups_are_called_augmentation(tmp_path: Path) -> None:

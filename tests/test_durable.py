@@ -70,11 +70,18 @@ def test_g50_kill_at_random_moments(path: Path) -> None:
     assert files(path.parent) == ["file"] and killed > 0
 
 
-def test_file_size_limit_of_the_system_is_reported_alike(path: Path) -> None:
-    with file_size_limit(100), pytest.raises(ResourceError, match="disk is full") as caught:
+def test_a_file_size_limit_of_the_system_is_not_called_a_full_disk(path: Path) -> None:
+    with file_size_limit(100), pytest.raises(ResourceError, match="HZ-F42 the file is larger than") as caught:
         durable.write_bytes(path, NEW)
     assert isinstance(caught.value.__cause__, OSError) and caught.value.__cause__.errno == errno.EFBIG
+    assert "ulimit -f" in caught.value.next_step and "free" not in str(caught.value)
+    assert "502 bytes" in caught.value.expected
     assert path.read_bytes() == OLD and files(path.parent) == ["file"]
+
+
+def test_a_quota_that_is_used_up_is_said_so(path: Path) -> None:
+    error = durable.resource_error(path, 502, OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)))
+    assert error.code == "HZ-F42" and error.what == "your quota on this disk is used up"
 
 
 @pytest.mark.parametrize(

@@ -355,7 +355,7 @@ def test_h60_another_tile_of_the_same_name_is_refused(tiles: Path, tmp_path: Pat
     out = tmp_path / "f.safetensors"
     run(tiles, out)
     before = out.read_bytes()
-    other = draw_tiles(tmp_path / "other", ["a/0.png"], seed=5)
+    other = draw_tiles(tmp_path / "other", NAMES, seed=5)
     with pytest.raises(UsageError, match=r"HZ-H60 .*another tile of the same name[\s\S]*a/0\.png"):
         run(other, out)
     assert out.read_bytes() == before

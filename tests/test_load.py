@@ -12,7 +12,7 @@ import pytest
 
 import histozoo
 from histozoo import artifact, durable, loading, registry, sources
-from histozoo.errors import IntegrityError, ResourceError, UsageError
+from histozoo.errors import IntegrityError, UsageError
 from tests.fakes.zoo import as_zoo, edit, make_bundle, random_model, tiny_zoo
 
 torch = pytest.importorskip("torch")
@@ -355,7 +355,7 @@ def test_a01_what_is_no_weights_file_does_not_load(bundle: Path, what: str) -> N
     path = bundle / "model.safetensors"
     data = {"empty": b"", "html": b"<html>", "lfs": b"version https://git-lfs.github.com/spec/v1\n"}
     path.unlink() if what == "missing" else path.write_bytes(data[what])
-    with pytest.raises((IntegrityError, ResourceError), match="HZ-U14" if what == "missing" else "HZ-A01"):
+    with pytest.raises(IntegrityError, match="HZ-U14" if what == "missing" else "HZ-A01"):
         histozoo.load(bundle)
 
 
@@ -387,7 +387,7 @@ def test_embedded_weights_give_the_same_bits(zoo: Path, monkeypatch: pytest.Monk
 def test_a_source_folder_is_the_only_place_looked_at(zoo: Path, bundle: Path, tmp_path: Path) -> None:
     assert sources.locate(registry.entry(RESNET), folder=bundle)[0] == bundle / "model.safetensors"
     histozoo.load(RESNET, source=bundle)
-    with pytest.raises(ResourceError, match=r"(?s)HZ-U14.*lacks model.safetensors"):
+    with pytest.raises(IntegrityError, match=r"(?s)HZ-U14.*lacks model.safetensors"):
         histozoo.load(RESNET, source=tmp_path)
     with pytest.raises(IntegrityError, match="HZ-A0"):
         histozoo.load(RESNET, source=zoo / "dist" / VIT)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from histozoo.prepare import chunks, facts
 from histozoo.prepare.engine import Report, prepare
+from histozoo.prepare.output import trial_root
 from histozoo.prepare.pictures import Picture
 from histozoo.prepare.rules import Whole
 from histozoo.prepare.tile_names import Namer, stems
@@ -129,7 +130,8 @@ def test_chance_is_a_function_of_seed_and_picture_alone(source: Path, tmp_path: 
     def boxes(out: str, n: int | None, seed: int) -> dict[str, list[tuple[str, str, str]]]:
         run(source, tmp_path / out, plan(rule=preparation.rule, cap=2, seed=seed), max_pictures=n)
         found: dict[str, list[tuple[str, str, str]]] = {}
-        for row in rows(tmp_path / out):
+        root = trial_root(tmp_path / out, n) if n else tmp_path / out
+        for row in rows(root):
             found.setdefault(row["source"], []).append((row["x"], row["y"], row["label"]))
         return found
 

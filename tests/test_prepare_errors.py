@@ -68,10 +68,74 @@ def test_other_numbers_than_published_are_not_put_in_place(
     assert run(source, tmp_path).n_reused == 2 * N, "with the right declaration the work is used again"
 
 
-def test_a_trial_is_not_compared_and_says_so(source: Path, tmp_path: Path) -> None:
+def manifest(root: Path) -> Any:
+    return json.loads((root / "synthetic/prepared.json").read_text())
+
+
+def test_a_trial_is_not_compared_says_so_and_does_not_stand_in_the_way_of_the_whole_set(
+    source: Path, tmp_path: Path
+) -> None:
     declared = task(plan(pictures=2 * N), counts=(32, 32))
-    assert run(source, tmp_path, declared, max_pictures=4).n_pictures == 4
-    assert json.loads((tmp_path / "synthetic/prepared.json").read_text())["published"]["compared"] is False
+    report = run(source, tmp_path, declared, max_pictures=4)
+    root = tmp_path / "trial-4-pictures"
+    assert report.n_pictures == 4 and report.folder == str(root / "synthetic")
+    assert manifest(root)["published"]["compared"] is False
+    assert len(declared.load(root)) == 16, "a trial can be looked at"
+    assert run(source, tmp_path, declared, max_pictures=6).n_reused == 0, "another trial is another folder"
+    assert run(source, tmp_path, declared).n_tiles == 64 == len(declared.load(tmp_path))
+    assert run(source, tmp_path, declared, max_pictures=4).n_reused == 4
+
+
+def test_e35_other_numbers_can_be_accepted_and_are_recorded(source: Path, tmp_path: Path) -> None:
+    declared = task(counts=(32, 33), total=65)
+    error = refused("HZ-E35", lambda: run(source, tmp_path, declared))
+    assert "--accept-counts" in error.next_step
+    report = run(source, tmp_path, declared, accept_counts=True)
+    assert report.n_reused == 2 * N, "what the refused run had done is used"
+    differences = [
+        "class tumour: 32 instead of 33 (1 missing)",
+        "tiles in all: 64 instead of 65 (1 missing)",
+    ]
+    assert report.differences == manifest(tmp_path)["came_out"]["differences"] == differences
+    assert manifest(tmp_path)["published"]["accepted"] is True
+    assert len(declared.load(tmp_path)) == 64
+    (tmp_path / "synthetic/labels.csv").write_text(
+        "\n".join((tmp_path / "synthetic/labels.csv").read_text().splitlines()[:-1])
+    )
+    refused("HZ-E33", lambda: declared.load(tmp_path))
+
+
+def test_e35_another_number_of_pictures_can_be_accepted_and_is_recorded(source: Path, tmp_path: Path) -> None:
+    (source / BAD).unlink()
+    declared = task(plan(pictures=2 * N))
+    error = refused("HZ-E35", lambda: run(source, tmp_path, declared))
+    assert "--accept-counts" in error.next_step
+    report = run(source, tmp_path, declared, accept_counts=True, shards=True)
+    assert report.differences == ["pictures: 15 instead of 16 (1 missing)"]
+    assert manifest(tmp_path)["published"] | {"classes": 0, "splits": 0} == {
+        "pictures": 16, "classes": 0, "splits": 0, "tiles": None, "compared": True, "accepted": True,
+    }  # fmt: skip
+    assert len(declared.load(tmp_path)) == 60
+
+
+def test_e35_accepting_where_nothing_differs_accepts_nothing(source: Path, tmp_path: Path) -> None:
+    declared = task(plan(pictures=2 * N), counts=(32, 32))
+    assert run(source, tmp_path, declared, accept_counts=True).differences == []
+    assert manifest(tmp_path)["published"]["accepted"] is False
+
+
+def test_e35_accepting_numbers_accepts_no_empty_class(source: Path, tmp_path: Path) -> None:
+    declared = task(classes=(*layouts.CLASSES, "necrosis"))
+    assert "necrosis: 0" in refused("HZ-E36", lambda: run(source, tmp_path, declared, accept_counts=True)).got
+
+
+def test_a_set_with_bad_pictures_left_out_is_loaded_with_the_numbers_that_came_out(
+    source: Path, tmp_path: Path
+) -> None:
+    declared = task(plan(pictures=2 * N), counts=(32, 32))
+    (source / BAD).write_bytes(b"")
+    refused("HZ-U78", lambda: run(source, tmp_path, declared, skip_bad=True), exit_code=4)
+    assert len(declared.load(tmp_path)) == 60
 
 
 def test_e36_a_class_without_a_tile_is_refused(source: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from histozoo import checkpoints, experiment, pretrain, run_folder
+from histozoo import checkpoints, experiment, pretrain, run_folder, training_data
 from histozoo.data.splits import Split
 from histozoo.errors import IntegrityError, UsageError
 from histozoo.tasks import TASKS
@@ -106,6 +106,52 @@ def test_the_same_command_again_does_nothing_when_done_and_the_same_from_scratch
     assert digest(run(drawn, runs="others")) == digest(first)
 
 
+@pytest.mark.parametrize("what", ["experiment", "data"])
+def test_f44_a_finished_run_does_not_answer_for_another_experiment_or_other_data(drawn: Path, what: str) -> None:
+    folder = run(drawn)
+    if what == "data":
+        from PIL import Image
+
+        tile = drawn.parent / "data" / "drawn_nuclei" / "images" / "few_000.png"
+        Image.new("RGB", (40, 40), "white").save(tile)
+    with pytest.raises(IntegrityError, match="HZ-F44 this run was started differently") as caught:
+        run(drawn, **({"lr": 5e-4} if what == "experiment" else {}))
+    named = {"experiment": "experiment.json.lr: 0.001 -> 0.0005", "data": "drawn_nuclei.fingerprint"}
+    assert named[what] in caught.value.got
+    assert "classes" not in caught.value.got
+    assert (folder / "final" / "DONE.json").exists()
+
+
+def test_a_finished_run_needs_its_data_no_more(drawn: Path) -> None:
+    folder = run(drawn)
+    (drawn.parent / "data").rename(drawn.parent / "elsewhere")
+    (drawn.parent / "data").mkdir()
+    assert run(drawn) == folder
+
+
+def test_a_run_refused_for_its_data_leaves_no_folder(drawn: Path) -> None:
+    (drawn.parent / "data" / "drawn_nuclei" / "labels.csv").rename(drawn.parent / "kept.csv")
+    with pytest.raises(UsageError, match="HZ-U37"):
+        run(drawn)
+    (drawn.parent / "data" / "drawn_nuclei" / "labels.csv").write_text("file,label\n")
+    with pytest.raises(UsageError):
+        run(drawn)
+    assert [p.name for p in (drawn.parent / "runs").rglob("*")] in ([], ["tiles"])
+
+
+def test_simple_mistakes_are_told_before_the_training_libraries_are_imported() -> None:
+    code = "import sys, histozoo.pretrain; print(sorted({'transformers', 'datasets'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_continued_run_says_from_where(drawn: Path) -> None:
+    half_done(drawn)
+    said: list[str] = []
+    run(drawn, say=said.append)
+    assert said == ["continuing from checkpoint-8 of 12 steps"]
+
+
 def test_leaving_out_a_lineage_trains_on_the_others_only_and_says_so(drawn: Path) -> None:
     folder = run(drawn, leave_out=["first"])
     assert folder.name == "test_resnet.multitask_drawn-without-first"
@@ -170,7 +216,7 @@ def test_f44_a_changed_run_is_refused_with_the_difference_unless_accepted(
 
 
 def test_f48_a_second_job_on_the_same_folder_is_refused_and_told_who_owns_it(drawn: Path) -> None:
-    folder = run(drawn)
+    folder = half_done(drawn)
     with (
         run_folder.locked(folder),
         pytest.raises(UsageError, match="HZ-F48 another process trains") as caught,
@@ -183,7 +229,7 @@ def test_f48_a_second_job_on_the_same_folder_is_refused_and_told_who_owns_it(dra
 def test_f45_weights_that_are_not_finite_are_never_finished(drawn: Path) -> None:
     e = experiment.read(drawn)
     recipe = pretrain.build_recipe(
-        e, pretrain.prepare_tasks(e, data_root=drawn.parent / "data", cache=drawn.parent / "cache")
+        e, training_data.prepare_tasks(e, data_root=drawn.parent / "data", cache=drawn.parent / "cache")
     )
     with torch.no_grad():
         next(recipe.parameters())[0] = float("nan")

@@ -138,4 +138,13 @@ def test_an_unknown_task_names_the_nearest() -> None:
         task("lc25000_lungs")
     assert (caught.value.code, caught.value.what) == ("HZ-U30", "there is no such task")
     assert caught.value.expected.startswith("lc25000_lung, ")
+    assert "histozoo tasks" in caught.value.next_step
     assert task("glas") is TASKS["glas"]
+
+
+@pytest.mark.parametrize("name", ["colon", "zzz", "unheard_of"])
+def test_an_unknown_task_that_is_near_to_none_names_none_at_random(name: str) -> None:
+    with pytest.raises(UsageError, match="HZ-U30") as caught:
+        task(name)
+    assert caught.value.expected == f"one of {len(TASKS)} names"
+    assert "histozoo tasks" in caught.value.next_step

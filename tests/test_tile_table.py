@@ -22,6 +22,7 @@ from histozoo.prepare.layouts.tile_table import (
     TileTable,
     as_is,
     prepared_as_is,
+    split_words,
 )
 from histozoo.prepare.pictures import Layout, Marks, Picture
 from histozoo.prepare.plan import Preparation, Rule
@@ -85,11 +86,25 @@ def test_pictures_come_in_the_tables_order_with_label_and_group(folder: Path) ->
     assert pictures[0].marks == "cells/masks/d1_001.png"
 
 
-def test_a_split_with_other_words_is_not_taken_and_one_without_is(folder: Path) -> None:
-    assert {p.split for p in listed(folder)} == {""}
-    for _ in range(2):
-        edit(folder, "testA", "test")
+def test_official_splits_are_taken_where_every_word_says_which_it_is(folder: Path) -> None:
+    assert "testA" in (folder / "cells/labels.csv").read_text()
     assert [p.split for p in listed(folder)] == ["train", "test", "test"]
+    edit(folder, "testA", "fold2")
+    assert {p.split for p in listed(folder)} == {""}
+
+
+@pytest.mark.parametrize(
+    ("words", "known"),
+    [
+        ({"train", "testA", "testB", ""}, {"train": "train", "testA": "test", "testB": "test"}),
+        ({"stage1_train"}, {"stage1_train": "train"}),
+        ({"Training", "Validation"}, {"Training": "train", "Validation": "val"}),
+        ({"train", "contest"}, {}),
+        ({"fold1", "fold2"}, {}),
+    ],
+)
+def test_words_for_splits_are_understood_or_none_is_taken(words: set[str], known: dict[str, str]) -> None:
+    assert split_words(words) == known
 
 
 def test_the_source_may_be_the_folder_itself_or_an_archive_of_it(folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from histozoo import artifact, contract, gates, golden, publish, verify
-from histozoo.errors import IntegrityError, ResourceError, UsageError
+from histozoo.errors import IntegrityError, UsageError
 from tests.fakes.hub import Hub
 from tests.fakes.hub_faults import flip_bit
 from tests.fakes.run import edit_json, make_run
@@ -169,8 +169,11 @@ def test_a02_changed_golden_tensors_are_refused(bundle: Path) -> None:
 
 def test_missing_golden_tensors_are_named(bundle: Path) -> None:
     (bundle / "golden.safetensors").unlink()
-    with pytest.raises(ResourceError, match=r"HZ-U14 the bundle folder lacks golden\.safetensors"):
+    with pytest.raises(IntegrityError, match=r"HZ-U14 the bundle folder lacks golden\.safetensors") as caught:
         verify.verify(bundle)
+    assert caught.value.exit_code == 3, (
+        "neither disk nor network nor permission: the bundle is not what was published"
+    )
 
 
 def test_golden_tensors_of_another_kind_are_refused(bundle: Path) -> None:

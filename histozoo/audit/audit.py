@@ -77,6 +77,7 @@ def audit(
         licence=chained,
         page=Path(out) / "index.html",
         numbers=Path(out) / "audit.json",
+        compared=pooled.compared,
     )
     shown = {
         r.rows.task.name: {word: sheets.data_uri(s) for word, s in sheets.sheets(r).items()} for r in reads

@@ -15,6 +15,8 @@ from histozoo.audit.judge import numbers
 from histozoo.audit.pool import Pool
 from histozoo.tasks.base import Task
 
+_BY_CHANCE = 2
+"""Tiles of one task that look like tiles of an unrelated one, at most, for a note."""
 _SPECIFIC = 8
 """Mean length in characters from which on group names are not just "patient1"."""
 
@@ -39,8 +41,10 @@ def find(pool: Pool, tasks: Sequence[Task], frames: Mapping[tuple[int, int], Sha
 
 def _pictures(pool: Pool, first: Task, second: Task, pairs: NDArray[np.int64]) -> Finding:
     sure = int(pool.sure_P[pairs].sum())
-    what = f"{first.name} and {second.name} share {len(pairs):,} pictures ({sure:,} beyond doubt)."
-    severity = "error" if sure or len(pairs) > 2 else "warning"
+    what = f"{first.name} and {second.name} share {sure:,} pictures beyond doubt, and {len(pairs) - sure:,} that look alike."
+    # Bland tiles of unrelated sets look alike now and then, one of them like many: that is worth a look, and no proof.
+    alike = min(len(np.unique(side)) for side in pool.pairs[pairs].T)
+    severity = "error" if sure else "warning" if alike > _BY_CHANCE else "note"
     return _finding("tasks-share-pictures", severity, first, second, what, numbers(pool, pairs))
 
 

@@ -5,7 +5,7 @@ Three searches, each with what it guarantees:
 - `exact`: equal decoded pixels, by sha256. Finds all of them.
 - `near`: the pairs of `histozoo.data.duplicates.find_duplicates`, all of them, in blocks that fit a processor's cache and with the grain
   of candidates only: a fraction of its time and memory. Still N^2 comparisons of 64 bits for each of 8 symmetries.
-- `rings.find_turned`: turned by any angle, mirrored, enlarged; each tile against the six most like it.
+- `histozoo.data.rings.find_turned`: turned by any angle, mirrored, enlarged; each tile against the six most like it.
 
 Shapes: N tiles, P pairs, h w of a thumbnail, C colours.
 """
@@ -18,8 +18,17 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from histozoo.data import duplicates as house
-from histozoo.data.duplicates import MAX_HASH_BITS, NEAR, SAME, Likeness
+from histozoo.data.duplicates import (
+    MAX_HASH_BITS,
+    NEAR,
+    SAME,
+    Likeness,
+    colour_difference,
+    difference_hashes,
+    grain_correlation,
+    grain_of,
+    quarter_turned,
+)
 
 Pairs = NDArray[np.int64]
 
@@ -65,7 +74,7 @@ def same_picture(thumbs_NhwC: NDArray[np.uint8], pairs: Pairs) -> NDArray[np.boo
 
 def _hashes(thumbs_NhwC: NDArray[np.uint8], turn: int) -> NDArray[np.uint64]:
     blocks = [
-        house._hashes(house._turn(thumbs_NhwC[i : i + _AT_ONCE].astype(np.float32), turn))
+        difference_hashes(quarter_turned(thumbs_NhwC[i : i + _AT_ONCE].astype(np.float32), turn))
         for i in range(0, len(thumbs_NhwC), _AT_ONCE)
     ]
     return np.concatenate(blocks) if blocks else np.empty(0, dtype=np.uint64)
@@ -104,10 +113,10 @@ def _same(thumbs_NhwC: NDArray[np.uint8], pairs: Pairs, turn: int, least: Likene
     for start in range(0, len(pairs), _AT_ONCE):
         block = pairs[start : start + _AT_ONCE]
         first = thumbs_NhwC[block[:, 0]].astype(np.float32)
-        second = house._turn(thumbs_NhwC[block[:, 1]].astype(np.float32), turn)
+        second = quarter_turned(thumbs_NhwC[block[:, 1]].astype(np.float32), turn)
         rows = np.repeat(np.arange(len(block))[:, None], 2, axis=1)
-        alike = np.flatnonzero(house._difference(first, second, rows) <= least.difference)
-        grain = house._grain(first[alike]), house._grain(second[alike])
-        good = house._correlation(*grain, rows[: len(alike)]) >= least.correlation
+        alike = np.flatnonzero(colour_difference(first, second, rows) <= least.difference)
+        grain = grain_of(first[alike]), grain_of(second[alike])
+        good = grain_correlation(*grain, rows[: len(alike)]) >= least.correlation
         good_P[start + alike[good]] = True
     return good_P

@@ -87,6 +87,7 @@ class AuditReport:
         licence: What weights trained on these tasks, and on each alone, may be used for.
         page: The HTML page.
         numbers: The JSON file.
+        compared: Tiles that were compared with each other for near and turned copies: a draw where there are too many for all.
         seconds: How long it took.
     """
 
@@ -95,6 +96,7 @@ class AuditReport:
     licence: dict[str, Any]
     page: Path
     numbers: Path
+    compared: int = 0
     seconds: float = 0.0
 
     def of(self, task: str) -> list[Finding]:
@@ -111,6 +113,7 @@ class AuditReport:
             "tasks": [asdict(task) for task in self.tasks],
             "findings": [asdict(finding) for finding in self.findings],
             "licence": self.licence,
+            "compared": self.compared,
             "seconds": round(self.seconds, 1),
         }
 

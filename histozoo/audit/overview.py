@@ -69,8 +69,8 @@ def _row(task: TaskAudit, found: Sequence[Finding]) -> str:
     return f"<tr>{''.join(cells)}</tr>"
 
 
-def _cell(text: str, finding: Finding | None = None, title: str = "") -> str:
-    colour = finding.severity if finding else "dim"
+def _cell(text: str, finding: Finding | None = None, title: str = "", kind: str = "") -> str:
+    colour = (finding.severity if finding else "dim") + (f" {kind}" if kind else "")
     return f'<td class="c {colour}" title="{escape(title, quote=True)}">{text or "–"}</td>'
 
 
@@ -108,4 +108,4 @@ def _others(task: TaskAudit, found: Sequence[Finding]) -> str:
     shared = [f for f in found if f.others]
     names = sorted({name for f in shared for name in (f.task, *f.others)} - {task.name})
     text = escape(names[0]) if len(names) == 1 else f"{len(names)} tasks" if names else ""
-    return _cell(text, shared[0] if shared else None, ", ".join(names))
+    return _cell(text, shared[0] if shared else None, ", ".join(names), "kin")

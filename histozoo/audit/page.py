@@ -39,8 +39,21 @@ def _top(report: AuditReport) -> str:
         f'<span class="badge {s}">{n} {s}{"s" if n != 1 else ""}</span>' for s, n in counts.items()
     )
     looked = f"all {tiles:,} tiles" if read == tiles else f"{read:,} of {tiles:,} tiles"
-    said = f"{looked} looked at; everything here was measured on them"
+    of_all = "" if read == tiles else ", but for groups and splits, which are those of all"
+    said = f"{looked} looked at; everything here was measured on them{of_all}{_draw(report)}"
     return f'<h1>Audit of {len(report.tasks)} tasks</h1><p>{shown} <span class="dim">&nbsp;{said}</span></p>'
+
+
+def _draw(report: AuditReport) -> str:
+    """Returns what must be said where copies were looked for among a draw only: a pair is found only if both its tiles were drawn."""
+    n = sum(t.n_read for t in report.tasks)
+    if not report.compared or report.compared >= n:
+        return ""
+    share = report.compared / n
+    return (
+        f", but for copies: near and turned ones were looked for among {report.compared:,} tiles drawn by chance ({share:.0%}), so that "
+        f"about {share**2:.0%} of such pairs are seen; equal pixels were looked for among all"
+    )
 
 
 # -- findings --------------------------------------------------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histozoo.audit import by_features, copies, rings
+from histozoo.audit import by_features, copies
 from histozoo.audit.reading import Read
+from histozoo.data import rings
 
 Pairs = NDArray[np.int64]
 

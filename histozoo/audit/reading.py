@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from histozoo.audit import rings, statistics
+from histozoo.audit import statistics
 from histozoo.audit.statistics import FileFacts
-from histozoo.data import tiles
+from histozoo.data import rings, tiles
 from histozoo.data.decoding import decode
 from histozoo.data.rows import FRAGMENT, read_rows
 from histozoo.errors import HistozooError, UsageError

@@ -12,7 +12,7 @@ body {
   font: 14px/1.45 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; color: var(--ink);
   background: #f5f6f9; margin: 0
 }
-main { max-width: 1240px; margin: 0 auto; padding: 24px 20px 60px }
+main { max-width: 1400px; margin: 0 auto; padding: 24px 20px 60px }
 h1 { font-size: 24px; margin: 0 }
 h2 { font-size: 18px; margin: 0 }
 h3 { font-size: 13px; margin: 16px 0 6px; color: var(--dim); font-weight: 600 }
@@ -35,11 +35,12 @@ section {
 .unknown { background: #e8ecf3; color: var(--blue) }
 table { border-collapse: collapse; width: 100%; font-size: 12.5px }
 th { text-align: left; font-weight: 600; color: var(--dim); font-size: 11.5px; vertical-align: bottom }
-th, td { padding: 4px 6px; border-bottom: 1px solid var(--line) }
+th, td { padding: 4px 5px; border-bottom: 1px solid var(--line) }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 td.c, th.c { text-align: center; font-variant-numeric: tabular-nums }
 td.c { border-left: 2px solid var(--paper); border-right: 2px solid var(--paper) }
 td.nowrap { white-space: nowrap }
+td.kin { max-width: 108px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
 td.name a { font-weight: 600; text-decoration: none }
 .scroll { overflow-x: auto }
 .gravest { list-style: none; margin: 8px 0 0; padding: 0 }

@@ -1,4 +1,4 @@
-"""Verbs that make a model: train, measure, publish, push."""
+"""Verbs that make a model: train, publish, push, and its card."""
 
 from __future__ import annotations
 
@@ -47,36 +47,10 @@ def pretrain(
         accept_change=accept_change,
         workers=workers,
         device=device,
+        say=_say,
         **_overrides(settings or ()),
     )
     out.print(f"done: {run}\nnext: histozoo publish {run}", markup=False, soft_wrap=True)
-
-
-@app.command()
-def evaluate(
-    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
-    without: Annotated[
-        list[Path] | None, typer.Option(help="A run of the same experiment with --leave-out; repeat.")
-    ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(help="Folder of the task folders; else $HISTOZOO_DATA.")
-    ] = None,
-    cache: Annotated[Path, typer.Option(help="Where decoded tiles are kept.")] = Path("runs/tiles"),
-    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of each interval.")] = 10_000,
-) -> None:
-    """Measure a run beside random weights; what is found goes to RUN/results.json, which publish puts into the entry."""
-    from histozoo import durable
-    from histozoo.evaluate import corpus, leave_out
-
-    places: dict[str, Any] = {"cache": cache, "data_root": data_root}
-    reports = [corpus.measure(run, out=run / "trained_tasks.json", resamples=resamples, **places)]
-    if without:
-        out_file = run / "leave_one_lineage_out.json"
-        reports.append(leave_out.study(without, out=out_file, resamples=resamples, **places))
-    durable.write_json(run / "results.json", [row for report in reports for row in report["results"]])
-    for report in reports:
-        table = (run / f"{report['study']}.txt").read_text(encoding="utf-8")
-        out.print(table, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -96,11 +70,8 @@ def publish(
 
     places = {key: path for key, path in (("zoo", zoo), ("cards", cards)) if path}
     bundle = make_bundle(run, out=target, embed=embed, **places)
-    out.print(
-        f"done: {bundle}\nnext: histozoo verify {bundle}, then histozoo push {bundle} --dry-run",
-        markup=False,
-        soft_wrap=True,
-    )
+    again = "".join(f" --{key} {path}" for key, path in places.items())
+    _say(f"done: {bundle}\nnext: histozoo verify {bundle}, then histozoo push {bundle} --dry-run{again}")
 
 
 @app.command()
@@ -116,8 +87,8 @@ def push(
     from histozoo.push import push as upload
 
     places: dict[str, Any] = {key: path for key, path in (("zoo", zoo), ("cards", cards)) if path}
-    revision = upload(bundle, repo=repo, private=private, dry_run=dry_run, **places)
-    out.print(f"revision: {revision}", markup=False)
+    revision = upload(bundle, repo=repo, private=private, dry_run=dry_run, say=_say, **places)
+    _say(f"revision: {revision}" if revision else "a trial: nothing was sent, and the Hub was not asked anything")
 
 
 @app.command()
@@ -144,6 +115,10 @@ def card(
         out.print(f"written: {path}", markup=False, soft_wrap=True)
     cards.require_fresh(ZOO, folder)
     out.print("all cards are as rendered from their entries")
+
+
+def _say(line: str) -> None:
+    out.print(line, markup=False, soft_wrap=True)
 
 
 def _overrides(settings: list[str] | tuple[()]) -> dict[str, Any]:

@@ -63,25 +63,40 @@ def prepare(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be used, and list them.")
     ] = False,
+    allow_unlisted: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unlisted",
+            help="Pass over tiles that the set's table does not list; their number is said.",
+        ),
+    ] = False,
+    accept_counts: Annotated[
+        bool,
+        typer.Option("--accept-counts", help="Take other numbers than the published ones, and record them."),
+    ] = False,
     pictures: Annotated[
-        int | None, typer.Option(min=1, help="A trial with so many pictures; numbers are not compared.")
+        int | None,
+        typer.Option(min=1, help="A trial with so many pictures, in ROOT/trial-N-pictures; not compared."),
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Audit what was prepared into this folder.")] = None,
 ) -> None:
     """Make the tiles of a task from its original archive; the same command continues a stopped run."""
     from histozoo import task_tables, tasks
     from histozoo.prepare import engine, everything
+    from histozoo.prepare.layouts import tile_table
 
-    if (name is None) == (not all_):
-        raise UsageError(
-            "HZ-U66", "give the name of one task, or --all", got=f"{name or 'no name'}, --all {all_}"
-        )
-    options: dict[str, Any] = {"workers": workers, "shards": shards, "skip_bad": skip_bad}
+    _check(name, all_, "--pictures" if pictures else "--allow-unlisted" if allow_unlisted else "")
+    options: dict[str, Any] = {
+        "workers": workers, "shards": shards, "skip_bad": skip_bad, "accept_counts": accept_counts
+    }  # fmt: skip
+    root = target
     if name is None:
         found = everything.sources(source)
         failure = _prepare_all(found, target, options)
     else:
         task = everything.preparable(tasks.task(name))
+        if allow_unlisted:
+            task = tile_table.allowing_unlisted(task)
         if str(source) == "hub":
             from histozoo.prepare.from_hub import fetch
 
@@ -90,10 +105,21 @@ def prepare(
         with progress_bar(name) as progress:
             report = engine.prepare(task, source, target, max_pictures=pictures, progress=progress, **options)
         out.print(task_tables.prepared(report))
+        root = Path(report.folder).parent
     if html:
-        _audit([tasks.TASKS[t.name] for t, _ in found if task_tables.is_there(t, target)], target, html, None)
+        _audit([tasks.TASKS[t.name] for t, _ in found if task_tables.is_there(t, root)], root, html, None)
     if failure:
         raise failure
+
+
+def _check(name: str | None, every: bool, of_one: str) -> None:
+    """Refuses names and options that cannot be meant; `of_one` is an option given that is for one task."""
+    if (name is None) == (not every):
+        raise UsageError(
+            "HZ-U66", "give the name of one task, or --all", got=f"{name or 'no name'}, --all {every}"
+        )
+    if every and of_one:
+        raise UsageError("HZ-U66", f"{of_one} is for one task", got=f"--all and {of_one}")
 
 
 def _prepare_all(found: Any, target: Path, options: dict[str, Any]) -> HistozooError | None:

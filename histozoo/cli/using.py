@@ -11,6 +11,7 @@ from histozoo.cli.app import app
 from histozoo.console import out, progress_bar
 
 Precision = Literal["float32", "bfloat16", "float16"]
+Edge = Literal["reject", "pad-white"]
 
 
 @app.command()
@@ -22,8 +23,18 @@ def embed(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel of the tiles, when known.")] = None,
     max_rejected: Annotated[
-        float, typer.Option(min=0, max=1, help="Stop above this share of rejected tiles.")
+        float,
+        typer.Option(
+            min=0, max=1, help="Stop above this share of rejected tiles; the first ten never stop it."
+        ),
     ] = 0.01,
+    edge: Annotated[
+        Edge,
+        typer.Option(help="Tiles under a quarter of the model's: refuse them, or put them on white."),
+    ] = "reject",
+    keep_others: Annotated[
+        bool, typer.Option("--keep-others", help="Go on where OUT holds tiles that SOURCE does not name.")
+    ] = False,
 ) -> None:
     """Turn tiles into features; exit code 4 says that some tiles were rejected."""
     from histozoo import embed as embedding
@@ -37,7 +48,9 @@ def embed(
             batch_size=batch_size,
             device=device,
             mpp=mpp,
+            edge=edge,
             max_rejected=max_rejected,
+            keep_others=keep_others,
             progress=progress,
         )
     out.print(tables.embedded(report))

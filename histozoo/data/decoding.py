@@ -73,6 +73,10 @@ class Told(NamedTuple):
     change: str
     icc: bool
 
+    def words(self) -> tuple[str, ...]:
+        """Returns what was done to the pixels and what was passed over, as reports count it; empty for plain RGB."""
+        return tuple(word for word in (self.change, "colour profile ignored" if self.icc else "") if word)
+
 
 def decode(source: str | Path | bytes) -> Image.Image:
     """Decodes one tile strictly; nothing is repaired, turned or rescaled.

@@ -58,14 +58,14 @@ def find_duplicates(tiles_NHWC: NDArray[np.uint8], *, least: Likeness = NEAR) ->
     """
     thumbs_NhwC = _thumbnails(tiles_NHWC, _THUMBNAIL_PX)
     found = [np.empty((0, 2), dtype=np.int64)]
-    hashes_N, grain_NI = _hashes(thumbs_NhwC), _grain(thumbs_NhwC)
+    hashes_N, grain_NI = difference_hashes(thumbs_NhwC), grain_of(thumbs_NhwC)
     for turn in range(8):
-        turned_NhwC = _turn(thumbs_NhwC, turn)
-        turned_NI = _grain(turned_NhwC)
-        for pairs in _alike(hashes_N, _hashes(turned_NhwC)):
+        turned_NhwC = quarter_turned(thumbs_NhwC, turn)
+        turned_NI = grain_of(turned_NhwC)
+        for pairs in _alike(hashes_N, difference_hashes(turned_NhwC)):
             # Cheapest first: most candidates fall at their grain.
-            pairs = pairs[_correlation(grain_NI, turned_NI, pairs) >= least.correlation]
-            found.append(pairs[_difference(thumbs_NhwC, turned_NhwC, pairs) <= least.difference])
+            pairs = pairs[grain_correlation(grain_NI, turned_NI, pairs) >= least.correlation]
+            found.append(pairs[colour_difference(thumbs_NhwC, turned_NhwC, pairs) <= least.difference])
     return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
 
 
@@ -93,7 +93,7 @@ def merge_duplicates(
 
 
 def refuse_conflicts(
-    tiles_NHWC: NDArray[np.uint8], labels_N: NDArray[np.int64], pairs: NDArray[np.int64]
+    tiles_NHWC: NDArray[np.uint8], labels_N: NDArray[np.int64], pairs: NDArray[np.int64], *, where: str = ""
 ) -> None:
     """Refuses one picture that carries two labels: one of them is wrong, and no rule says which.
 
@@ -110,6 +110,7 @@ def refuse_conflicts(
         raise UsageError(
             "HZ-E38",
             "the same tile carries two labels",
+            where=where,
             expected="one label for one picture",
             got=f"{len(same):,} pairs of rows: {_named(same, labels_N)}",
             next_step="correct the table, or take both tiles out of it",
@@ -145,14 +146,26 @@ def _area(source_px: int, target_px: int) -> NDArray[np.float32]:
     return np.asarray(covered / covered.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def _turn(x_NhwC: NDArray[np.float32], turn: int) -> NDArray[np.float32]:
-    """Returns one of the eight symmetries of the square: `turn % 4` quarter turns, mirrored from 4 on."""
+def quarter_turned(x_NhwC: NDArray[np.float32], turn: int) -> NDArray[np.float32]:
+    """Returns one of the eight symmetries of the square.
+
+    Args:
+        x_NhwC: `[N, h, w, C]`, h equal to w.
+        turn: 0 to 7: `turn % 4` quarter turns, mirrored first from 4 on.
+    """
     mirrored = x_NhwC[:, :, ::-1] if turn >= 4 else x_NhwC
     return np.asarray(np.rot90(mirrored, turn % 4, axes=(1, 2)))
 
 
-def _hashes(thumbs_NhwC: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """Returns the 64-bit difference hash of each thumbnail."""
+def difference_hashes(thumbs_NhwC: NDArray[np.float32]) -> NDArray[np.uint64]:
+    """Returns the 64-bit difference hash of each thumbnail: the signs of neighbouring differences on 8 x 9 grey means.
+
+    Args:
+        thumbs_NhwC: In grey levels `[N, px, px, 3]`.
+
+    Returns:
+        uint64 `[N]`; the number of differing bits of two says how unlike they are.
+    """
     side = thumbs_NhwC.shape[1]
     small_N89 = np.einsum(
         "rh,nhw,cw->nrc", _area(side, 8), thumbs_NhwC.mean(axis=3), _area(side, 9), optimize=True
@@ -170,10 +183,14 @@ def _alike(first_N: NDArray[np.uint64], second_N: NDArray[np.uint64]) -> Iterato
         yield from (pairs[i : i + 4 * _BLOCK] for i in range(0, len(pairs), 4 * _BLOCK))
 
 
-def _grain(thumbs_NhwC: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns the grey thumbnails minus the mean of each 3 x 3 neighbourhood as unit vectors `[N, I]`, zero for a blank tile.
+def grain_of(thumbs_NhwC: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns the grain: grey thumbnails minus the mean of each 3 x 3 neighbourhood, what two pictures of one kind of thing do not share.
 
-    It is what two pictures of the same kind of thing do not share.
+    Args:
+        thumbs_NhwC: In grey levels `[N, h, w, 3]`.
+
+    Returns:
+        Unit vectors `[N, I]`, I = h x w; zero for a blank tile.
     """
     grey = np.pad(thumbs_NhwC.mean(axis=3), ((0, 0), (1, 1), (1, 1)), mode="edge")
     h, w = grey.shape[1] - 2, grey.shape[2] - 2
@@ -183,18 +200,30 @@ def _grain(thumbs_NhwC: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.where(norm_N1 > _BLANK, grain_NI / np.maximum(norm_N1, _BLANK), 0), dtype=np.float32)
 
 
-def _correlation(
+def grain_correlation(
     first_NI: NDArray[np.float32], second_NI: NDArray[np.float32], pairs: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Returns the correlation of each pair's grain; two blank tiles correlate fully."""
+    """Returns the correlation of each pair's grain, -1 to 1; two blank tiles correlate fully.
+
+    Args:
+        first_NI: Of `grain_of`.
+        second_NI: Of `grain_of`, of the same tiles turned.
+        pairs: int64 `[P, 2]`: a row of the first and a row of the second.
+    """
     a_PI, b_PI = first_NI[pairs[:, 0]], second_NI[pairs[:, 1]]
     blank_P = ~(a_PI.any(axis=1) | b_PI.any(axis=1))
     return np.asarray(np.where(blank_P, 1, np.einsum("pi,pi->p", a_PI, b_PI)), dtype=np.float32)
 
 
-def _difference(
+def colour_difference(
     first_NhwC: NDArray[np.float32], second_NhwC: NDArray[np.float32], pairs: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Returns the root mean square difference of each pair in grey levels."""
+    """Returns the root mean square difference of each pair in grey levels, `[P]`.
+
+    Args:
+        first_NhwC: Thumbnails in grey levels `[N, h, w, 3]`.
+        second_NhwC: The same thumbnails, turned.
+        pairs: int64 `[P, 2]`: a row of the first and a row of the second.
+    """
     square = (first_NhwC[pairs[:, 0]] - second_NhwC[pairs[:, 1]]) ** 2
     return np.asarray(np.sqrt(square.mean(axis=(1, 2, 3))), dtype=np.float32)

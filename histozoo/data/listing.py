@@ -127,7 +127,8 @@ def check_listing(
                 first_five(f"{len(names):,} {what}", names) for what, names in problems.items() if names
             ),
             kept="nothing was read",
-            next_step="restore the files or correct the table",
+            next_step="restore the files or correct the table; tiles that are only not listed may be passed over with allow_unlisted "
+            "(`prepare --allow-unlisted`)",
         )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from histozoo.data import rings
 from histozoo.data.duplicates import find_duplicates, merge_duplicates, refuse_conflicts
 from histozoo.errors import IntegrityError, UsageError
 
@@ -90,7 +91,9 @@ def make_split(
     *,
     seed: int,
     tiles: NDArray[np.uint8] | None = None,
+    turned: bool = False,
     fractions: tuple[float, float] = (0.6, 0.2),
+    where: str = "",
 ) -> Split:
     """Splits rows by group, each class as near to its fractions as the groups allow, and every class in every part.
 
@@ -102,7 +105,10 @@ def make_split(
         groups: Name of each row's group.
         seed: Draws the order of equally large groups.
         tiles: uint8 `[N, px, px, 3]`; where given, duplicate tiles join their groups into one first.
+        turned: Also look for copies turned by any angle or enlarged, as augmentation makes them (`rings.turned_pairs`), which takes about
+            as long again. Off where it was not asked for, so that a split that somebody recorded is drawn again as it was.
         fractions: Shares of train and val; test gets the rest.
+        where: What errors call the data, such as a task's name.
 
     Raises:
         UsageError: `HZ-E36` fewer than two classes, or a class that cannot be in every part; `HZ-E38` duplicate tiles with different
@@ -112,15 +118,15 @@ def make_split(
     _check_sizes(labels_N, groups, tiles, fractions)
     pairs: NDArray[np.int64] = np.empty((0, 2), dtype=np.int64)
     if tiles is not None:
-        pairs = find_duplicates(tiles)
-        refuse_conflicts(tiles, labels_N, pairs)
+        pairs = _copies(tiles, turned)
+        refuse_conflicts(tiles, labels_N, pairs, where=where)
         groups = merge_duplicates(groups, tiles, pairs=pairs)
     names, group_N = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     counts_GK = np.zeros((len(names), int(labels_N.max()) + 1))
     np.add.at(counts_GK, (group_N, labels_N), 1)
-    _check_groups(counts_GK)
+    _check_groups(counts_GK, where)
     shares_S = np.array([*fractions, 1 - sum(fractions)])
-    part_G = _best_deal(counts_GK, shares_S, seed)
+    part_G = _best_deal(counts_GK, shares_S, seed, where)
     part_N = part_G[group_N]
     rows = {part: np.flatnonzero(part_N == s).astype(np.int64) for s, part in enumerate(PARTS)}
     split = Split(**rows, seed=seed, duplicates=len(pairs))
@@ -129,13 +135,16 @@ def make_split(
     return split
 
 
-def check_split(split: Split, groups: Sequence[str], *, tiles: NDArray[np.uint8] | None = None) -> None:
+def check_split(
+    split: Split, groups: Sequence[str], *, tiles: NDArray[np.uint8] | None = None, turned: bool = False
+) -> None:
     """Refuses a split whose parts are not independent; for splits that come from elsewhere or from a file.
 
     Args:
         split: The rows of each part.
         groups: Name of each row's group.
         tiles: uint8 `[N, px, px, 3]`; where given, duplicates are looked for across the parts.
+        turned: Also copies turned by any angle or enlarged.
 
     Raises:
         UsageError: `HZ-E37` a row or a group in two parts, or a row that is not there; `HZ-E38` the same tile, or nearly, in two parts.
@@ -164,7 +173,12 @@ def check_split(split: Split, groups: Sequence[str], *, tiles: NDArray[np.uint8]
                 )
             part_N[row] = s
     if tiles is not None:
-        _refuse_across(part_N, find_duplicates(tiles))
+        _refuse_across(part_N, _copies(tiles, turned))
+
+
+def _copies(tiles_NHWC: NDArray[np.uint8], turned: bool) -> NDArray[np.int64]:
+    pairs = find_duplicates(tiles_NHWC)
+    return np.unique(np.concatenate([pairs, rings.turned_pairs(tiles_NHWC)]), axis=0) if turned else pairs
 
 
 def _refuse_across(part_N: NDArray[np.int64], pairs: NDArray[np.int64]) -> None:
@@ -181,7 +195,9 @@ def _refuse_across(part_N: NDArray[np.int64], pairs: NDArray[np.int64]) -> None:
         )
 
 
-def _best_deal(counts_GK: NDArray[np.float64], shares_S: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
+def _best_deal(
+    counts_GK: NDArray[np.float64], shares_S: NDArray[np.float64], seed: int, where: str
+) -> NDArray[np.int64]:
     """Returns each group's part by the best attempt; scarce classes come before shares only where nothing else has them in every part."""
     for scarce_first in (False, True):
         randoms = [np.random.default_rng([seed, attempt]) for attempt in range(_ATTEMPTS)]
@@ -189,7 +205,7 @@ def _best_deal(counts_GK: NDArray[np.float64], shares_S: NDArray[np.float64], se
         empty, _, part_G = min(deals, key=lambda deal: deal[:2])
         if not empty:
             return part_G
-    raise _no_split(counts_GK, "no split was found that has every class in every part")
+    raise _no_split(counts_GK, "no split was found that has every class in every part", where)
 
 
 def _deal(
@@ -218,19 +234,20 @@ def _deal(
     return int(missing_SK.sum()), float((lacking_SK**2).sum()), part_G
 
 
-def _check_groups(counts_GK: NDArray[np.float64]) -> None:
+def _check_groups(counts_GK: NDArray[np.float64], where: str) -> None:
     groups_K = (counts_GK > 0).sum(axis=0)
     if (groups_K > 0).sum() < 2:
-        raise _no_split(counts_GK, "the labels hold fewer than two classes")
+        raise _no_split(counts_GK, "the labels hold fewer than two classes", where)
     if ((groups_K > 0) & (groups_K < len(PARTS))).any():
-        raise _no_split(counts_GK, "a class has too few groups to be in every part")
+        raise _no_split(counts_GK, "a class has too few groups to be in every part", where)
 
 
-def _no_split(counts_GK: NDArray[np.float64], what: str) -> UsageError:
+def _no_split(counts_GK: NDArray[np.float64], what: str, where: str) -> UsageError:
     tiles_K, groups_K = counts_GK.sum(axis=0), (counts_GK > 0).sum(axis=0)
     return UsageError(
         "HZ-E36",
         what,
+        where=where,
         expected=f"two classes or more, each in {len(PARTS)} groups or more",
         got=", ".join(
             f"class {k}: {int(n)} tiles in {g} groups"

@@ -6,6 +6,8 @@ Shapes: N tiles, H W pixels, C channels (RGB).
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from histozoo import durable
-from histozoo.data.decoding import decode
+from histozoo.data.decoding import decode, decode_told
 from histozoo.data.tables import read_folder, read_table
 from histozoo.errors import IntegrityError, UsageError
 
@@ -25,11 +27,17 @@ if TYPE_CHECKING:
 
 __all__ = ["decode", "fingerprint", "fit", "pack", "read_folder", "read_table"]
 
+_log = logging.getLogger(__name__)
+LARGEST_ENLARGEMENT = 4
+"""How much smaller than the tile an image may be without being counted; `embed` refuses beyond it."""
+_ENLARGED = "enlarged more than fourfold"
 _RULE = "shorter side to px, bicubic with antialiasing, centre crop, uint8"
 
 
 def pack(dataset: Dataset, px: int, cache: str | Path) -> NDArray[np.uint8]:
     """Decodes every tile once into one memory-mapped array, kept in `cache` under the data's fingerprint and `px`.
+
+    How many files were no plain RGB is logged, by what was done to them, and so is how many tiles are enlarged more than fourfold.
 
     Args:
         dataset: Rows with `image`, `label`, `group` and `file`.
@@ -92,9 +100,13 @@ def fit(image: Image.Image, px: int) -> NDArray[np.uint8]:
 def _write(dataset: Dataset, px: int, path: Path) -> None:
     tiles_NHWC = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(dataset), px, px, 3))
     refused: list[UsageError] = []
-    for row, image in _images(dataset, refused):
+    treated: Counter[str] = Counter()
+    for row, image in _images(dataset, refused, treated):
+        treated[_ENLARGED] += min(image.size) * LARGEST_ENLARGEMENT < px
         tiles_NHWC[row] = fit(image, px)
     tiles_NHWC.flush()
+    if told := ", ".join(f"{word} {n:,}" for word, n in sorted(treated.items()) if n):
+        _log.warning("%d tiles packed, of them: %s", len(dataset), told)
     if refused:
         first = refused[0]
         others = (
@@ -113,8 +125,13 @@ def _write(dataset: Dataset, px: int, path: Path) -> None:
         ) from first
 
 
-def _images(dataset: Dataset, refused: list[UsageError]) -> Iterator[tuple[int, Image.Image]]:
-    """Yields row and tile; an image that was cut into consecutive rows is decoded once. Puts what cannot be decoded into `refused`."""
+def _images(
+    dataset: Dataset, refused: list[UsageError], treated: Counter[str]
+) -> Iterator[tuple[int, Image.Image]]:
+    """Yields row and tile; an image that was cut into consecutive rows is decoded once.
+
+    Puts what cannot be decoded into `refused`, and what was done to files into `treated`.
+    """
     from histozoo.data.feature import split_fragment
 
     stored = dataset.with_format("arrow")[:]["image"].to_pylist()
@@ -125,10 +142,11 @@ def _images(dataset: Dataset, refused: list[UsageError]) -> Iterator[tuple[int, 
             path, box = split_fragment(value["path"]) if value["bytes"] is None else ("", None)
             if n == 0:
                 try:
-                    whole = decode(path or value["bytes"])
+                    whole, told = decode_told(path or value["bytes"])
                 except UsageError as error:
                     refused.append(error)
                     break
+                treated.update(told.words())
             yield row, whole.crop(box) if box else whole
 
 

@@ -7,12 +7,13 @@ ones, leave_out.py does so on tasks left out of the training.
 
 from __future__ import annotations
 
+from histozoo.evaluate.feature_protocols import FEATURE_PROTOCOLS
 from histozoo.evaluate.probe import feature_extraction
-from histozoo.evaluate.protocol import Protocol
+from histozoo.evaluate.protocol import FeatureProtocol, Protocol
 from histozoo.evaluate.result import Result
 
 PROTOCOLS: dict[str, Protocol] = {
     "feature_extraction": feature_extraction,
 }
 
-__all__ = ["PROTOCOLS", "Protocol", "Result"]
+__all__ = ["FEATURE_PROTOCOLS", "PROTOCOLS", "FeatureProtocol", "Protocol", "Result"]

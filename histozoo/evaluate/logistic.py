@@ -46,9 +46,20 @@ class Linear:
 
     def predict(self, f_ND: NDArray[Any]) -> NDArray[np.int64]:
         """Returns the most likely class index of each row."""
-        logits_NK = (f_ND - self.mean_D) / self.scale_D @ self.weights_DK + self.bias_K
-        guesses_N: NDArray[np.int64] = self.classes_K[logits_NK.argmax(1)]
+        guesses_N: NDArray[np.int64] = self.classes_K[self.logits(f_ND).argmax(1)]
         return guesses_N
+
+    def logits(self, f_ND: NDArray[Any]) -> Floats:
+        """Returns the score of each class, `[N, K]`."""
+        logits_NK: Floats = (f_ND - self.mean_D) / self.scale_D @ self.weights_DK + self.bias_K
+        return logits_NK
+
+    def probabilities(self, f_ND: NDArray[Any]) -> Floats:
+        """Returns the probability of each class, `[N, K]`, under the prior it was fitted with: equal for all classes."""
+        logits_NK = self.logits(f_ND)
+        odds_NK = np.exp(logits_NK - logits_NK.max(1, keepdims=True))
+        p_NK: Floats = odds_NK / odds_NK.sum(1, keepdims=True)
+        return p_NK
 
 
 def fit_path(
@@ -76,17 +87,29 @@ def fit_path(
         yield c, Linear(mean_D, scale_D, weights_DK, solution[-1], classes_K.astype(np.int64))
 
 
+def rotate(x_ND: Floats, weight_N: Floats) -> tuple[Floats, Floats, Floats]:
+    """Returns the eigenbasis of the weighted second moment `[D, R]`, its eigenvalues `[R]` and the rows in it `[N, R]`.
+
+    Directions in which the rows do not vary are left out. Fewer rows than columns are decomposed themselves, without a D x D matrix.
+    """
+    if len(x_ND) < x_ND.shape[1]:
+        _, singular_R, basis_RD = np.linalg.svd(x_ND * np.sqrt(weight_N)[:, None], full_matrices=False)
+        eigenvalues_D, vectors_DD = np.square(singular_R)[::-1], basis_RD[::-1].T
+    else:
+        eigenvalues_D, vectors_DD = np.linalg.eigh((x_ND * weight_N[:, None]).T @ x_ND)
+    kept = eigenvalues_D > _NO_VARIANCE * eigenvalues_D[-1]
+    basis_DR = vectors_DD[:, kept]
+    return basis_DR, eigenvalues_D[kept], np.ascontiguousarray(x_ND @ basis_DR)
+
+
 class _Problem:
     """One training set, rotated."""
 
     def __init__(self, x_ND: Floats, index_N: NDArray[np.int64], classes: int) -> None:
         tiles = len(x_ND)
         weight_N = (tiles / classes / np.bincount(index_N, minlength=classes))[index_N] / tiles
-        moment_DD = (x_ND * weight_N[:, None]).T @ x_ND
-        eigenvalues_D, vectors_DD = np.linalg.eigh(moment_DD)
-        kept = eigenvalues_D > _NO_VARIANCE * eigenvalues_D[-1]
-        self.basis_DR, self.curvature_R = vectors_DD[:, kept], eigenvalues_D[kept] / classes
-        self.z_NR, self.rank = np.ascontiguousarray(x_ND @ self.basis_DR), int(kept.sum())
+        self.basis_DR, moment_R, self.z_NR = rotate(x_ND, weight_N)
+        self.curvature_R, self.rank = moment_R / classes, len(moment_R)
         self.index_N, self.weight_N, self.classes, self.tiles = index_N, weight_N, classes, tiles
 
     def solve(self, c: float, start: Floats) -> Floats:

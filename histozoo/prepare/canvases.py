@@ -32,10 +32,13 @@ class Decoded:
     Args:
         image: Mode RGB.
         name: What errors call it.
+        treated: What was done to the file to make it RGB, in the words of `Told.words`.
     """
 
-    def __init__(self, image: Image.Image, name: str = "the picture") -> None:
-        self._image, self._name = image, name
+    def __init__(
+        self, image: Image.Image, name: str = "the picture", *, treated: tuple[str, ...] = ()
+    ) -> None:
+        self._image, self._name, self.treated = image, name, treated
         self.size: Size = image.size
 
     @classmethod
@@ -50,7 +53,8 @@ class Decoded:
         where = f"{source.where}, {name}"
         if (size := source.size(name)) > decoding.MAX_BYTES:
             raise _size_error(where, f"at most {decoding.MAX_BYTES:,} bytes", f"{size:,} bytes")
-        return cls(_decode(_bytes(source, name, where), where), where)
+        image, told = _decode(_bytes(source, name, where), where)
+        return cls(image, where, treated=told.words())
 
     def crop(self, box: Box) -> Image.Image:
         """Returns the box as an RGB image.
@@ -73,9 +77,9 @@ def _bytes(source: Source, name: str, where: str) -> bytes:
         ) from error
 
 
-def _decode(data: bytes, where: str) -> Image.Image:
+def _decode(data: bytes, where: str) -> tuple[Image.Image, decoding.Told]:
     try:
-        return decoding.decode(data)
+        return decoding.decode_told(data)
     except UsageError as error:
         raise UsageError(
             error.code,
@@ -109,7 +113,9 @@ class ArrayRow(Decoded):
         member, _, row = name.rpartition("#")
         if not (member and row.isascii() and row.isdigit()):
             raise malformed("this names no row of an array", name, expected="member#row", got=name)
-        return cls(as_image(_row(source, member, int(row), dataset), name), name)
+        row_HWC = _row(source, member, int(row), dataset)
+        image = as_image(row_HWC, name)
+        return cls(image, name, treated=("grey",) if _is_grey(row_HWC) else ())
 
 
 def _row(source: Source, member: str, row: int, dataset: str) -> NDArray[Any]:
@@ -146,8 +152,7 @@ def as_image(row_HWC: NDArray[Any], where: str) -> Image.Image:
         UsageError: `HZ-D28`, another shape, fractions, numbers that are not finite or out of range: which of them is white is unknown;
             `HZ-D27`, too small or too large for a tile.
     """
-    grey = row_HWC.ndim == 2 or (row_HWC.ndim == 3 and row_HWC.shape[2] == 1)
-    if not grey and not (row_HWC.ndim == 3 and row_HWC.shape[2] == 3):
+    if not _is_grey(row_HWC) and not (row_HWC.ndim == 3 and row_HWC.shape[2] == 3):
         raise _deep(where, f"shape {row_HWC.shape}")
     height, width = row_HWC.shape[:2]
     if height * width > decoding.MAX_PIXELS or min(height, width) < decoding.MIN_SIDE_PX:
@@ -158,6 +163,10 @@ def as_image(row_HWC: NDArray[Any], where: str) -> Image.Image:
         raise UsageError("HZ-D27", "the size is not that of a tile", where=where, expected=expected, got=got)
     pixels = _bytes_of(row_HWC, where).reshape(height, width, -1)
     return Image.fromarray(np.ascontiguousarray(np.broadcast_to(pixels, (height, width, 3))))
+
+
+def _is_grey(row_HWC: NDArray[Any]) -> bool:
+    return row_HWC.ndim == 2 or (row_HWC.ndim == 3 and row_HWC.shape[2] == 1)
 
 
 def _bytes_of(values: NDArray[Any], where: str) -> NDArray[np.uint8]:

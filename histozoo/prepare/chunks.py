@@ -6,7 +6,6 @@ A staged chunk is a folder with `tiles` (a folder, or a pack), `rows.csv` (lines
 from __future__ import annotations
 
 import csv
-import difflib
 import hashlib
 import io
 import zlib
@@ -19,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from histozoo import durable
-from histozoo.errors import HistozooError, Interrupted, ResourceError, UsageError
+from histozoo.errors import HistozooError, Interrupted, ResourceError
 from histozoo.prepare import tile_names
+from histozoo.prepare.checks import check_hash, unknown_label
 from histozoo.prepare.pictures import Box, Canvas, Picture
 from histozoo.prepare.plan import Cut, Preparation
 from histozoo.prepare.stores import Files, Pack, Store
@@ -105,7 +105,7 @@ class Cutter:
         for picture, stem in zip(pictures, tile_names.stems([p.name for p in pictures]), strict=True):
             at(picture.name)
             try:
-                rows = self._picture(picture, stem, number, store, done)
+                rows, treated = self._picture(picture, stem, number, store, done)
             except (ResourceError, Interrupted):
                 raise
             except HistozooError as error:
@@ -115,15 +115,16 @@ class Cutter:
                 done.reject(picture, error)
                 continue
             store.keep()
-            done.take(picture, rows)
+            done.take(picture, rows, treated)
             if rows:
                 durable.append_line(lines, _lines(rows))
 
     def _picture(
         self, picture: Picture, stem: str, number: int, store: Store, done: _Done
-    ) -> list[tuple[Any, ...]]:
-        """Puts the tiles of one picture into the store and returns their rows."""
+    ) -> tuple[list[tuple[Any, ...]], tuple[str, ...]]:
+        """Puts the tiles of one picture into the store; returns their rows, and in words what was done to the picture."""
         canvas = self.plan.layout.open(self.source, picture)
+        check_hash(self.source, picture)
         rows: list[tuple[Any, ...]] = []
         names = tile_names.Namer(stem)
         for box, label in self._cuts(picture, canvas, done):
@@ -134,7 +135,7 @@ class Cutter:
             file = f"images/{folder_name(number)}/{name}"
             place = (picture.name, left, top, right - left, bottom - top)
             rows.append((file, label, picture.group, picture.split, *place))
-        return rows
+        return rows, getattr(canvas, "treated", ())
 
     def _cuts(self, picture: Picture, canvas: Canvas, done: _Done) -> list[Cut]:
         """Returns the boxes to keep: of known classes, inside the picture, at most `cap` of a class."""
@@ -179,11 +180,13 @@ class _Done:
         self.pictures = 0
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.left_out: Counter[str] = Counter()
+        self.treated: Counter[str] = Counter()
         self.rejected: list[dict[str, str]] = []
         self.empty: list[str] = []
 
-    def take(self, picture: Picture, rows: Sequence[tuple[Any, ...]]) -> None:
+    def take(self, picture: Picture, rows: Sequence[tuple[Any, ...]], treated: Sequence[str]) -> None:
         self.pictures += 1
+        self.treated.update(treated)
         self.counts.update((label, split, group) for _, label, group, split, *_ in rows)
         if not rows:
             self.empty.append(picture.name)
@@ -197,6 +200,7 @@ class _Done:
             "pictures": self.pictures,
             "counts": [[*key, n] for key, n in self.counts.items()],
             "left_out": dict(self.left_out),
+            "treated": dict(self.treated),
             "rejected": self.rejected,
             "empty": self.empty,
         }
@@ -252,21 +256,6 @@ def encode(image: Image.Image, suffix: str, quality: int) -> bytes:
     else:
         image.save(data, "JPEG", quality=quality, subsampling=0)
     return data.getvalue()
-
-
-def unknown_label(picture: Picture, label: str, classes: Sequence[str]) -> UsageError:
-    """Returns the error `HZ-E34` for a label that the task does not know."""
-    folded = {c.strip().casefold(): c for c in classes}
-    close = difflib.get_close_matches(label, classes, 1, 0.5)
-    near = folded.get(label.strip().casefold()) or (close[0] if close else "")
-    return UsageError(
-        "HZ-E34",
-        "a label is not a class of this task",
-        where=picture.name,
-        expected=", ".join(classes) + (f"; nearest is {near!r}" if near else ""),
-        got=repr(label),
-        next_step="correct the annotation; labels are matched letter by letter",
-    )
 
 
 def _kept_suffix(data: bytes) -> str:

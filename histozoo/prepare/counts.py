@@ -14,6 +14,12 @@ from histozoo.prepare.pictures import Picture
 from histozoo.prepare.plan import Preparation
 from histozoo.tasks.base import Task
 
+_ACCEPT = (
+    "or, if this archive is what you mean to use, run the same command with --accept-counts: the numbers that came out "
+    "then stand beside the published ones in prepared.json"
+)
+_COUNTED = ("classes", "splits", "groups", "left_out", "treated")
+
 
 @dataclass(kw_only=True)
 class Report:
@@ -32,6 +38,7 @@ class Report:
         splits: Tiles of each split; "" where there is none.
         groups: Tiles of each group.
         left_out: Tiles not written because the task excludes their label.
+        treated: Pictures that were stored as something else than upright 8-bit RGB, by what was done to them (`Told.words`).
         differences: Where the numbers are not the published ones; one sentence each.
     """
 
@@ -46,6 +53,7 @@ class Report:
     splits: Counter[str] = field(default_factory=Counter)
     groups: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
+    treated: Counter[str] = field(default_factory=Counter)
     differences: list[str] = field(default_factory=list)
 
     @property
@@ -64,6 +72,7 @@ class Report:
         self.rejected += facts["rejected"]
         self.empty += facts["empty"]
         self.left_out.update(facts["left_out"])
+        self.treated.update(facts["treated"])
         for label, split, group, n in facts["counts"]:
             self.classes[label] += n
             self.splits[split] += n
@@ -83,7 +92,7 @@ class Report:
             rejected=came["rejected"],
             empty=came["without_tiles"],
             differences=came["differences"],
-            **{name: Counter(came[name]) for name in ("classes", "splits", "groups", "left_out")},
+            **{name: Counter(came[name]) for name in _COUNTED},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -103,24 +112,31 @@ class Report:
                 "without_tiles": len(self.empty),
             },
             "tiles": self.n_tiles,
-            "classes": dict(sorted(self.classes.items())),
-            "splits": dict(sorted(self.splits.items())),
-            "groups": dict(sorted(self.groups.items())),
-            "left_out": dict(sorted(self.left_out.items())),
+            **{name: dict(sorted(getattr(self, name).items())) for name in _COUNTED},
             "differences": self.differences,
             "rejected": sorted(self.rejected, **by_name),  # type: ignore[call-overload]
             "without_tiles": sorted(self.empty),
         }
 
 
-def check_pictures(where: str, plan: Preparation, pictures: Sequence[Picture]) -> None:
-    """Refuses an archive that has another number of pictures than published.
+def check_pictures(
+    where: str, plan: Preparation, pictures: Sequence[Picture], *, accept: bool = False
+) -> list[str]:
+    """Refuses an archive that has another number of pictures than published, or returns the difference as a sentence.
+
+    Args:
+        where: The source, for the message.
+        plan: Says how many were published, where that is known.
+        pictures: What is there.
+        accept: Another number is accepted.
 
     Raises:
-        UsageError: `HZ-E35`, with what is there by label, split and group.
+        UsageError: `HZ-E35`, with what is there by label, split and group; not where it is accepted.
     """
     if plan.pictures is None or len(pictures) == plan.pictures:
-        return
+        return []
+    if accept:
+        return [_differs("pictures", plan.pictures, len(pictures))]
     missing = plan.pictures - len(pictures)
     what = f"{missing:,} pictures are missing" if missing > 0 else f"there are {-missing:,} pictures too many"
     parts = f" of these parts: {', '.join(plan.parts)}" if plan.parts else ""
@@ -131,7 +147,7 @@ def check_pictures(where: str, plan: Preparation, pictures: Sequence[Picture]) -
         expected=f"{plan.pictures:,} pictures{parts}",
         got=f"{len(pictures):,} pictures; {_there(pictures)}",
         kept="nothing was written",
-        next_step="complete the archive and run the same command again",
+        next_step=f"complete the archive and run the same command again; {_ACCEPT}",
     )
 
 
@@ -152,13 +168,19 @@ def differences(task: Task, report: Report) -> list[str]:
     return found
 
 
-def check_tiles(task: Task, report: Report, *, kept: Path) -> None:
+def check_tiles(task: Task, report: Report, *, kept: Path, accept: bool = False) -> None:
     """Refuses a result that is not the published one; a picture that was rejected excuses other numbers, not an empty class.
+
+    Args:
+        task: Says what was published.
+        report: Says what came out.
+        kept: Where the tiles are, for the message.
+        accept: Other numbers are accepted; an empty class is not.
 
     Raises:
         UsageError: `HZ-E36` a class without a tile; `HZ-E35` other numbers than published.
     """
-    if report.differences and not report.rejected:
+    if report.differences and not report.rejected and not accept:
         raise UsageError(
             "HZ-E35",
             "the tiles are not as many as published",
@@ -166,7 +188,7 @@ def check_tiles(task: Task, report: Report, *, kept: Path) -> None:
             expected=_table(task, published=True, report=report),
             got=_table(task, published=False, report=report) + "; " + "; ".join(report.differences),
             kept=f"all tiles are in {kept} and nothing was moved into place; {_empty(report)}",
-            next_step="complete the archive, then remove that folder and prepare again; with a complete archive, the declaration is wrong",
+            next_step=f"complete the archive, then remove that folder and prepare again; {_ACCEPT}",
         )
     check_classes(kept, report.classes, task.classes)
 

@@ -8,14 +8,15 @@ done, rejected with a reason, or not reached; the three sum to the number of pic
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from histozoo import durable
 from histozoo.claim import claimed
+from histozoo.data.manifest import MANIFEST
 from histozoo.errors import Interrupted, RejectedInputs, ResourceError, UsageError
 from histozoo.prepare import counts, facts, output, pool
 from histozoo.prepare.chunks import BadPicture, Job, folder_name
@@ -23,12 +24,8 @@ from histozoo.prepare.counts import Report
 from histozoo.prepare.journal import Journal
 from histozoo.prepare.pictures import Picture
 from histozoo.prepare.plan import Preparation
-from histozoo.tasks.base import MANIFEST, Task
-
-if TYPE_CHECKING:
-    pass
-
-Progress = Callable[[int, int], None]
+from histozoo.prepare.progress import Progress, Told
+from histozoo.tasks.base import Task
 
 
 def prepare(
@@ -40,6 +37,7 @@ def prepare(
     shards: bool = False,
     skip_bad: bool = False,
     max_pictures: int | None = None,
+    accept_counts: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Cuts the tiles of `task` from its original files into `out/<task.folder>`; started again, it continues, and ends with the same bytes.
@@ -55,7 +53,9 @@ def prepare(
         workers: Processes; None is one per core, 0 works in this process. The output does not depend on it.
         shards: Write Parquet shards in place of single files.
         skip_bad: Leave out pictures that cannot be used and list them in `prepared.json`; otherwise the first one ends the run.
-        max_pictures: A trial with so many pictures, evenly spaced; published numbers are then not compared, and `prepared.json` says so.
+        max_pictures: A trial with so many pictures, evenly spaced, in a root of its own (`output.trial_root`); published numbers of
+            tiles are then not compared, and `prepared.json` says so.
+        accept_counts: Take other numbers than the published ones; `prepared.json` and the report list every difference.
         progress: Called with the numbers of pictures done and of all pictures.
 
     Raises:
@@ -67,9 +67,10 @@ def prepare(
         ResourceError: `HZ-U80` a worker was killed; `HZ-H60` another process prepares this task here; `HZ-F42` disk full.
     """
     plan = _declared(task)
-    work = Path(out) / ".prepare" / task.name
+    root = Path(out) if max_pictures is None else output.trial_root(out, max_pictures)
+    work = root / ".prepare" / task.name
     with claimed(work), pool.sigterm_as_ctrl_c():
-        run = _Run(task, plan, work, Path(out) / task.folder)
+        run = _Run(task, plan, work, root / task.folder, accept=accept_counts)
         try:
             run.open(str(source), shards=shards, max_pictures=max_pictures)
             run.go(workers=workers, skip_bad=skip_bad, progress=progress)
@@ -84,8 +85,8 @@ def prepare(
 class _Run:
     """One call of `prepare`."""
 
-    def __init__(self, task: Task, plan: Preparation, work: Path, target: Path) -> None:
-        self.task, self.plan, self.work, self.target = task, plan, work, target
+    def __init__(self, task: Task, plan: Preparation, work: Path, target: Path, *, accept: bool) -> None:
+        self.task, self.plan, self.work, self.target, self.accept = task, plan, work, target, accept
         self.scratch = work / "scratch"
         self.report = Report(task=task.name, folder=str(work), n_pictures=0)
         self.chunks: list[Sequence[Picture]] = []
@@ -100,7 +101,7 @@ class _Run:
         self.scratch.mkdir(parents=True, exist_ok=True)
         self.where, self.source = where, open_source(where, scratch=self.scratch)
         listed = facts.pictures_of(self.source, self.plan)
-        counts.check_pictures(where, self.plan, listed)
+        self.other = counts.check_pictures(where, self.plan, listed, accept=self.accept)
         pictures = facts.sample(listed, max_pictures)
         self.trial, self.shards = len(pictures) < len(listed), shards
         self.chunks = facts.dealt(pictures)
@@ -136,7 +137,7 @@ class _Run:
             if number not in finished
         ]
         n = min(pool.cores() if workers is None else workers, len(left))
-        tell = _Progress(self.report, n, progress)
+        tell = Told(self.report, n, progress)
         job = Job(
             source=self.source,
             plan=replace(self.plan, notes={}),
@@ -159,9 +160,10 @@ class _Run:
 
     def _finish(self) -> None:
         n = len(self.chunks)
-        self.report.differences = [] if self.trial else counts.differences(self.task, self.report)
+        compared = [] if self.trial else counts.differences(self.task, self.report)
+        self.report.differences = [*self.other, *compared]
         if not self.trial:
-            counts.check_tiles(self.task, self.report, kept=self.work)
+            counts.check_tiles(self.task, self.report, kept=self.work, accept=self.accept)
         table_sha256 = output.table_sha256(self.journal, n)
         if self.shards:
             from histozoo.prepare.parquet import write_shards
@@ -175,6 +177,7 @@ class _Run:
             "splits": dict(self.task.split_counts),
             "tiles": self.task.total,
             "compared": not self.trial,
+            "accepted": self.accept and bool(self.report.differences),
         }
         manifest = {
             "made_of": self.facts,
@@ -252,27 +255,6 @@ class _Run:
         return (
             f"{self.report.n_done:,} of {self.report.n_pictures:,} pictures are done and kept in {self.work}"
         )
-
-
-class _Progress:
-    """Counts pictures for whoever watches: as many are done as were begun, less those in hand."""
-
-    def __init__(self, report: Report, workers: int, tell: Progress | None) -> None:
-        self.begun, self.in_hand, self.n, self.tell = (
-            report.n_reused,
-            max(1, workers),
-            report.n_pictures,
-            tell,
-        )
-
-    def at(self, name: str) -> None:
-        self.begun += 1
-        if self.tell:
-            self.tell(max(0, self.begun - self.in_hand), self.n)
-
-    def end(self) -> None:
-        if self.tell:
-            self.tell(self.n, self.n)
 
 
 def _declared(task: Task) -> Preparation:

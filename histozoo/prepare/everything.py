@@ -59,6 +59,7 @@ def prepare_all(
     workers: int | None = None,
     shards: bool = False,
     skip_bad: bool = False,
+    accept_counts: bool = False,
     on_task: Callable[[Task, Report | HistozooError | None], Callable[[int, int], None] | None],
 ) -> list[Report]:
     """Prepares tasks one after the other.
@@ -69,6 +70,7 @@ def prepare_all(
         workers: Processes per task; None is one per core.
         shards: Write Parquet shards in place of single files.
         skip_bad: Leave out pictures that cannot be used.
+        accept_counts: Take other numbers than the published ones, and record them.
         on_task: Called with a task and None before it begins, where it may return a progress function; with its report or error after.
 
     Returns:
@@ -91,6 +93,7 @@ def prepare_all(
                 workers=workers,
                 shards=shards,
                 skip_bad=skip_bad,
+                accept_counts=accept_counts,
                 progress=progress,
             )
             reports.append(outcome)

@@ -131,7 +131,8 @@ def _short(path: Path, where: Path) -> str:
 
 
 def _line(picture: Picture) -> str:
-    return json.dumps([picture.name, picture.group, picture.label, picture.split, picture.marks])
+    told = [picture.name, picture.group, picture.label, picture.split, picture.marks]
+    return json.dumps([*told, picture.sha256] if picture.sha256 else told)
 
 
 def _sha256(lines: Any) -> str:

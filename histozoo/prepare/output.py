@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from histozoo import durable
+from histozoo.data.manifest import MANIFEST
 from histozoo.errors import IntegrityError
 from histozoo.prepare.chunks import COLUMNS
 from histozoo.prepare.journal import Journal, check_same
-from histozoo.tasks.base import MANIFEST
 
 _PIECE = 1 << 20
+
+
+def trial_root(out: str | Path, max_pictures: int) -> Path:
+    """Returns the root of a trial: a folder of its own, so that no trial stands where the whole set belongs or is taken for it."""
+    return Path(out) / f"trial-{max_pictures}-pictures"
 
 
 def table_sha256(journal: Journal, chunks: int) -> str:

@@ -70,6 +70,7 @@ class Picture:
         label: Class of the whole picture, where the layout knows it without opening anything.
         split: Official split: `train`, `val`, `test` or "".
         marks: Member that holds its annotation, where there is exactly one.
+        sha256: Of the file, where a table gives it; a file that has another is refused.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Picture:
     label: str = ""
     split: str = ""
     marks: str = ""
+    sha256: str = ""
 
 
 class Canvas(Protocol):

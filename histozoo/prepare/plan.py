@@ -40,7 +40,8 @@ class Preparation:
         format: `png` where the source is lossless; `jpeg` (4:4:4) where it is not, or where a protocol says so; `keep` copies the bytes of
             pictures that are a tile as they are (rule `Whole` only).
         quality: JPEG quality, 1 to 100.
-        resize_px: Side of the stored tile in pixels; None keeps the size of the box. Bicubic with antialiasing.
+        resize_px: Shorter side of the stored tile in pixels, the shape of the box kept; None keeps the size of the box. Bicubic with
+            antialiasing.
         cap: Most tiles of one class from one picture, drawn without replacement; None keeps all.
         seed: Decides shifts and draws, together with each picture's name.
         pictures: Number of pictures that the dataset has, as published; None where it is not known.

@@ -93,11 +93,11 @@ def task(name: str) -> Task:
     """
     if name in TASKS:
         return TASKS[name]
-    near = difflib.get_close_matches(name, TASKS, 3, 0.4) or sorted(TASKS)
+    near = difflib.get_close_matches(name, TASKS, 3, 0.6)
     raise UsageError(
         "HZ-U30",
         "there is no such task",
         got=repr(name),
-        expected=", ".join(near),
-        next_step="use one of these names",
+        expected=", ".join(near) or f"one of {len(TASKS)} names",
+        next_step="`histozoo tasks` lists all names",
     )

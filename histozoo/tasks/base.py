@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from histozoo.data.manifest import MANIFEST, accepted_counts
 from histozoo.data.rows import Cells, check_classes, check_counts
 from histozoo.data.shards import INDEX, read_shards
 from histozoo.data.tables import Cut, read_table
@@ -18,9 +19,6 @@ from histozoo.prepare.plan import Preparation
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-MANIFEST = "prepared.json"
-"""What `histozoo prepare` leaves beside a table that it wrote."""
 
 KINDS = ("multiclass", "multilabel", "segmentation", "slide", "unlabelled")
 
@@ -95,29 +93,37 @@ class Task:
             UsageError: `HZ-U37` no data there, `HZ-E34` shards of other classes, and what `read_table` raises.
             IntegrityError: `HZ-E39`, a shard is not what its index says.
         """
-        folder = data_folder(data_root) / self.folder
-        path = folder / self.table
-        if (folder / INDEX).is_file() and not path.is_file():
+        folder = self.require(data_root)
+        if not (folder / self.table).is_file():
             return self._shards(folder)
-        if not path.is_file():
-            raise UsageError(
-                "HZ-U37",
-                f"the data of task {self.name!r} is not there",
-                where=path,
-                expected=f"the folder {self.folder!r} with {self.table}, from {self.source}",
-                next_step="give its parent folder as --data-root or $HISTOZOO_DATA",
-            )
         # What `histozoo prepare` wrote has the groups in its table; the rule reads names as their authors gave them.
         settled = (folder / MANIFEST).is_file()
         return read_table(
             folder,
             self.table,
             classes=self.classes,
-            counts=self.counts,
+            counts=accepted_counts(folder, self.classes, self.counts),
             exclude=tuple(self.exclude_classes),
             group="group" if settled else self.group_rule or self.group_column,
             cut=self._cut(),
         )
+
+    def require(self, data_root: str | Path | None = None) -> Path:
+        """Returns the folder of this task's data; reads nothing.
+
+        Raises:
+            UsageError: `HZ-U37`, no data there.
+        """
+        folder = data_folder(data_root) / self.folder
+        if not (folder / self.table).is_file() and not (folder / INDEX).is_file():
+            raise UsageError(
+                "HZ-U37",
+                f"the data of task {self.name!r} is not there",
+                where=folder / self.table,
+                expected=f"the folder {self.folder!r} with {self.table}, from {self.source}",
+                next_step="give its parent folder as --data-root or $HISTOZOO_DATA",
+            )
+        return folder
 
     def _shards(self, folder: Path) -> Dataset:
         """Opens Parquet shards, in which groups are settled, and checks them as a table is checked."""
@@ -141,7 +147,8 @@ class Task:
             )
         found = Counter(words[label] for label in dataset["label"])
         check_classes(folder, found, self.classes)
-        check_counts(folder, found, dict(zip(self.classes, self.counts or (), strict=False)))
+        counts = accepted_counts(folder, self.classes, self.counts)
+        check_counts(folder, found, dict(zip(self.classes, counts or (), strict=False)))
         return dataset
 
     def _cut(self) -> Cut | None:

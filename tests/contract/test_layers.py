@@ -33,6 +33,7 @@ RELEASE = (
         "hub",
         "sources",
         "skip_init",
+        "devices",  # a wrong device is refused alike by load, embed and pretrain; it knows torch and our errors alone
         "loading",
         "timm_plugin",
         "timm_hook",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,10 +81,10 @@ def specimens() -> tuple[Specimen, ...]:
     return tuple(sorted(made, key=lambda s: s.name))
 
 
-def write(folder: Path) -> Path:
-    """Writes all specimens into `folder` and returns it."""
+def write(folder: Path, chosen: Sequence[Specimen] | None = None) -> Path:
+    """Writes all specimens, or those chosen, into `folder` and returns it."""
     folder.mkdir(parents=True, exist_ok=True)
-    for specimen in specimens():
+    for specimen in specimens() if chosen is None else chosen:
         (folder / specimen.name).write_bytes(specimen.data)
     return folder
 

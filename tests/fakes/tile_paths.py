@@ -8,7 +8,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from histozoo.data import tables, tiles
 from histozoo.data.decoding import decode
 from histozoo.errors import HistozooError, RejectedInputs, UsageError
 from histozoo.prepare.engine import prepare
-from histozoo.prepare.layouts.tile_table import TileTable
+from histozoo.prepare.layouts.tile_table import TileTable, as_is
 from histozoo.prepare.plan import Preparation
 from histozoo.prepare.rules import Whole
 from histozoo.tasks.base import Task
@@ -35,13 +36,14 @@ Verdict = str | NDArray[Any]
 Verdicts = dict[str, Verdict]
 
 
-def write_table(folder: Path) -> Path:
-    """Writes the specimens and a table that lists them all, labels in turn; returns the folder's parent."""
-    badtiles.write(folder / "images")
+def write_table(folder: Path, only: Sequence[str] = ()) -> Path:
+    """Writes the specimens, or those named, and a table that lists them, labels in turn; returns the folder's parent."""
+    chosen = [s for s in badtiles.specimens() if not only or s.name in only]
+    badtiles.write(folder / "images", chosen)
     with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["file", "label", "group"])
-        for n, specimen in enumerate(badtiles.specimens()):
+        for n, specimen in enumerate(chosen):
             table.writerow([f"images/{specimen.name}", CLASSES[n % 2], f"g{n}"])
     return folder.parent
 
@@ -138,20 +140,67 @@ def by_embed(work: Path) -> Verdicts:
     return embedded(badtiles.write(work / "tiles"), work / "features.safetensors")
 
 
-def by_prepare(work: Path) -> Verdicts:
-    """`prepare`, which leaves out bad pictures."""
-    plan = Preparation(layout=TileTable(folder="bad").layout(), rule=Whole(), format="png")
-    made = task("made", preparation=plan)
+def by_embed_table(work: Path) -> Verdicts:
+    """`embed` of a table."""
+    found = embedded(write_table(work / "bad") / "bad/labels.csv", work / "features.safetensors")
+    return {Path(name).name: verdict for name, verdict in found.items()}
+
+
+def prepared(work: Path, preparation: Preparation, source: Path, **options: Any) -> Path:
+    """Prepares the specimens, bad ones left out, and returns the folder."""
+    made = task("made", preparation=preparation)
     try:
-        prepare(made, write_table(work / "source" / "bad"), work / "out", workers=0, skip_bad=True)
+        prepare(made, source, work / "out", skip_bad=True, **{"workers": 0, **options})
     except RejectedInputs:
         pass
-    told = json.loads((work / "out/made/prepared.json").read_text())["came_out"]["rejected"]
-    verdicts: Verdicts = {Path(row["name"]).name: row["code"] for row in told}
-    with (work / "out/made/labels.csv").open(newline="", encoding="utf-8") as file:
+    return work / "out/made"
+
+
+def as_png() -> Preparation:
+    """Whole pictures, written anew."""
+    return Preparation(layout=TileTable(folder="bad").layout(), rule=Whole(), format="png")
+
+
+def by_prepare(work: Path) -> Verdicts:
+    """`prepare` of a folder."""
+    return _of_files(prepared(work, as_png(), write_table(work / "source/bad")))
+
+
+def by_prepare_zip(work: Path) -> Verdicts:
+    """`prepare` of two archives, which copies the bytes of what it accepts; one may not hold two spellings of a name."""
+    verdicts: Verdicts = {}
+    twice = unicodedata.normalize("NFD", "caf\u00e9.png")
+    for n, names in enumerate(
+        ([s.name for s in badtiles.specimens() if s.name != twice], [twice, "plain.png"])
+    ):
+        at = work / str(n)
+        archive = shutil.make_archive(str(at / "bad"), "zip", write_table(at / "source/bad", names))
+        verdicts |= _of_files(prepared(at, as_is("bad"), Path(archive)))
+    return verdicts
+
+
+def by_prepare_shards(work: Path) -> Verdicts:
+    """`prepare` into shards, in worker processes."""
+    import pyarrow.parquet
+
+    out = prepared(work, as_png(), write_table(work / "source/bad"), shards=True, workers=2)
+    verdicts = _rejected(out)
+    for shard in sorted(out.rglob("*.parquet")):
+        for row in pyarrow.parquet.read_table(shard).to_pylist():
+            verdicts[Path(row["source"]).name] = np.asarray(decode(row["image"]["bytes"]))
+    return verdicts
+
+
+def _rejected(out: Path) -> Verdicts:
+    told = json.loads((out / "prepared.json").read_text())["came_out"]["rejected"]
+    return {Path(row["name"]).name: row["code"] for row in told}
+
+
+def _of_files(out: Path) -> Verdicts:
+    verdicts = _rejected(out)
+    with (out / "labels.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            with Image.open(work / "out/made" / row["file"]) as image:
-                verdicts[Path(row["source"]).name] = np.asarray(image)
+            verdicts[Path(row["source"]).name] = np.asarray(decode(out / row["file"]))
     return verdicts
 
 
@@ -164,7 +213,10 @@ PATHS: dict[str, Callable[[Path], Verdicts]] = {
     "Task.load with a cut": by_cut,
     "embed": by_embed,
     "audit": by_audit,
+    "embed of a table": by_embed_table,
     "prepare": by_prepare,
+    "prepare of a zip": by_prepare_zip,
+    "prepare into shards": by_prepare_shards,
 }
 
 
@@ -187,7 +239,7 @@ def expected(path: str, pixels: dict[str, NDArray[np.uint8]], work: Path) -> Ver
     """What a path must make of accepted files with these pixels."""
     if path == "pack":
         return {name: tiles.fit(Image.fromarray(p), badtiles.PX) for name, p in pixels.items()}
-    if path != "embed":
+    if not path.startswith("embed"):
         return dict(pixels)
     folder = work / "plain"
     folder.mkdir()

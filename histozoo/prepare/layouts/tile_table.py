@@ -10,7 +10,8 @@ import csv
 import dataclasses
 import functools
 import io
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ import numpy as np
 
 from histozoo.data import listing, rows
 from histozoo.data.rows import Cells, Row
+from histozoo.errors import UsageError
 from histozoo.prepare.pictures import Area, Layout, Marks, Picture, Size, Thing
 from histozoo.prepare.plan import Preparation
 from histozoo.tile_lists import is_tile_name
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from histozoo.tasks.base import Task
 
 TABLE, POINTS = "labels.csv", "points.csv"
-SPLITS = frozenset({"", "train", "val", "test"})
+_SPLIT_WORD = re.compile(r"^(train|val|test)|(?:[_\-\d])(train|val|test)$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,7 @@ class TileTable:
         points: Word of the things that `points.csv` lists; "" where there are none. A table has points or masks.
         disc_px: Where above 0, the points are an area of that word too: all pixels no further than this from a point.
         groups: Names the groups where the table does not.
+        allow_unlisted: Passes over tiles that lie beside the listed ones; their number is logged.
     """
 
     folder: str
@@ -95,13 +98,14 @@ class TileTable:
     points: str = ""
     disc_px: float = 0.0
     groups: Groups | None = None
+    allow_unlisted: bool = False
 
     def layout(self) -> Layout:
         """Returns the layout that reads this folder."""
         return Layout(pictures=self.pictures, marks=self.marks)
 
     def pictures(self, source: Source) -> list[Picture]:
-        """Lists the table's pictures in its order; a split that has other words than train, val and test is not taken.
+        """Lists the table's pictures in its order, with their official splits as far as `split_words` understands them.
 
         Raises:
             UsageError: `HZ-U73` no table, `HZ-U32` a malformed one or a blank group, `HZ-U33` a name that leads out, `HZ-E33` table and
@@ -111,16 +115,18 @@ class TileTable:
         at = PurePosixPath(table).parent
         found = rows.read_rows(source.path(table), self._group)
         listing.check_spelling(Path(table), found)
-        listing.check_listing(table, found, _tiles_below(source, at, found))
+        there = _tiles_below(source, at, found)
+        listing.check_listing(table, found, there, allow_unlisted=self.allow_unlisted)
         points = self._points_of(source, found) if self.points else ""
-        official = {row.cells.get("split", "") for row in found} <= SPLITS
+        official = split_words({row.cells.get("split", "") for row in found})
         return [
             Picture(
                 name=str(at / row.file),
                 group=row.group,
                 label=row.label,
-                split=row.cells.get("split", "") if official else "",
+                split=official.get(row.cells.get("split", ""), ""),
                 marks=points or (str(at / row.cells["mask"]) if row.cells.get("mask") else ""),
+                sha256=row.cells.get("sha256", ""),
             )
             for row in found
         ]
@@ -188,6 +194,16 @@ class TileTable:
         return self.groups(cells) if self.groups else cells.get("group", "")
 
 
+def split_words(words: Iterable[str]) -> dict[str, str]:
+    """Returns train, val or test for each of a table's split words that begins or ends with one of them, as testA or stage1_train do.
+
+    Where one of them says none of the three nothing is taken, so that no part of a set is taken for another.
+    """
+    found = {word: _SPLIT_WORD.search(word.casefold()) for word in words if word}
+    known = {word: match[1] or match[2] for word, match in found.items() if match}
+    return known if len(known) == len(found) else {}
+
+
 def as_is(folder: str, *, groups: Groups | None = None) -> Preparation:
     """Returns the preparation of a folder that is a tile table already: its tiles are copied byte for byte, under the table's labels.
 
@@ -211,6 +227,25 @@ def prepared_as_is(task: Task) -> Task:
         cut_px=None,
         centre_px=None,
     )
+
+
+def allowing_unlisted(task: Task) -> Task:
+    """Returns a task that lies as a table, such that its preparation passes over tiles that the table does not list.
+
+    Raises:
+        UsageError: `HZ-U66`, the task has no such table.
+    """
+    plan = task.preparation
+    table = getattr(plan.layout.pictures, "__self__", None) if plan else None
+    if plan is None or not isinstance(table, TileTable):
+        raise UsageError(
+            "HZ-U66",
+            "only a set that lies as a table can hold tiles that the table does not list",
+            where=f"task {task.name}",
+            next_step="leave --allow-unlisted out",
+        )
+    layout = dataclasses.replace(table, allow_unlisted=True).layout()
+    return dataclasses.replace(task, preparation=dataclasses.replace(plan, layout=layout))
 
 
 def _discs(things: Sequence[Thing], size: Size, radius_px: float) -> Area:

@@ -15,6 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+
+from histozoo.data.tiles import fit
 
 Floats = NDArray[np.float32]
 Pairs = NDArray[np.int64]
@@ -117,6 +120,21 @@ def find_turned(contrast_NRA: NDArray[np.int8], colour_NraC: NDArray[np.uint8]) 
         kept.append(block[same])
         strength.append(found.correlation_P[same])
     return np.concatenate(kept), np.concatenate(strength)
+
+
+def turned_pairs(tiles_NHWC: NDArray[np.uint8]) -> Pairs:
+    """Returns the pairs of rows that show one picture, turned by any angle, mirrored or enlarged; about 5 ms per tile.
+
+    Args:
+        tiles_NHWC: uint8 RGB `[N, px, px, 3]`; sampled at a side of `PX` pixels.
+
+    Returns:
+        int64 `[P, 2]`, smaller row first, sorted; what `find_turned` does not guarantee, this does not either.
+    """
+    if len(tiles_NHWC) < 2:
+        return np.empty((0, 2), dtype=np.int64)
+    found = [ringed(fit(Image.fromarray(tile), PX)) for tile in tiles_NHWC]
+    return find_turned(np.stack([f.contrast_RA for f in found]), np.stack([f.colour_raC for f in found]))[0]
 
 
 def _signatures(contrast_NRA: NDArray[np.int8]) -> Floats:

@@ -1,0 +1,125 @@
+"""The verb that measures: a run on its own tasks, or any models side by side on tasks of the pool."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from histozoo.cli.app import app
+from histozoo.console import out
+from histozoo.errors import UsageError
+
+
+@app.command()
+def evaluate(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            help="Names, bundle or run folders, random:NAME (three seeds), timm:ARCH, hf-hub:OWNER/NAME, colour-histogram; "
+            "the others are compared with the first. A run folder alone, without --task, is measured on its own tasks."
+        ),
+    ],
+    task: Annotated[list[str] | None, typer.Option(help="A task of the pool; may be repeated.")] = None,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="logistic (default), linear_svm, knn, simpleshot, finetune_full, finetune_frozen_bn, finetune_layer_decay, "
+            "finetune_lora, finetune_head_only; may be repeated."
+        ),
+    ] = None,
+    without: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="With a run alone: a run of the same experiment with --leave-out; may be repeated."
+        ),
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder of the task folders; else $HISTOZOO_DATA.")
+    ] = None,
+    target: Annotated[
+        Path,
+        typer.Option("--out", help="Where predictions and results go; measured ones are not measured again."),
+    ] = Path("runs/evaluate"),
+    cache: Annotated[Path, typer.Option(help="Where decoded tiles and features are kept.")] = Path("runs"),
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of each interval.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of folds, splits and fits.")] = 0,
+    preset: Annotated[
+        str, typer.Option(help="Of fine-tuning: small (a processor) or full (a GPU).")
+    ] = "small",
+    fraction: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the training labels that fine-tuning gets.")
+    ] = 1.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    record: Annotated[
+        bool, typer.Option("--record", help="Put what was found of the first model onto its entry and card.")
+    ] = False,
+) -> None:
+    """Measure models: values with intervals over groups, paired differences, ranks, and a page to read."""
+    if task is None:
+        _own_tasks(models, without or [], data_root=data_root, cache=cache / "tiles", resamples=resamples)
+        return
+    if without:
+        raise UsageError(
+            "HZ-I75",
+            "--without belongs to a run alone",
+            got="--task beside it",
+            next_step="leave one of the two out",
+        )
+    _side_by_side(
+        models,
+        {
+            "tasks": task,
+            "protocols": protocol or ["logistic"],
+            "out": target,
+            "cache": cache,
+            "data_root": data_root,
+        }
+        | {"seed": seed, "preset": preset, "fraction": fraction},
+        device=device,
+        resamples=resamples,
+        record=record,
+    )
+
+
+def _own_tasks(models: list[str], without: list[Path], **options: Any) -> None:
+    from histozoo import durable
+    from histozoo.evaluate import corpus, leave_out
+
+    run = Path(models[0])
+    if len(models) > 1 or not run.is_dir():
+        raise UsageError(
+            "HZ-I75",
+            "no task is given",
+            expected="--task NAME, or one finished run folder",
+            got=", ".join(models),
+            next_step="`histozoo tasks` lists the pool",
+        )
+    reports = [corpus.measure(run, out=run / "trained_tasks.json", **options)]
+    if without:
+        reports.append(leave_out.study(without, out=run / "leave_one_lineage_out.json", **options))
+    durable.write_json(run / "results.json", [row for report in reports for row in report["results"]])
+    for report in reports:
+        table = (run / f"{report['study']}.txt").read_text(encoding="utf-8")
+        out.print(table, markup=False, soft_wrap=True)
+
+
+def _side_by_side(
+    names: list[str], plan: dict[str, Any], *, device: str, resamples: int, record: bool
+) -> None:
+    from histozoo import devices
+    from histozoo.evaluate.compare import measure, run
+
+    columns = measure.columns(names)
+    chosen = measure.Plan(columns=columns, device=str(devices.choose(device)), **plan)
+    command = shlex.join(["histozoo", *sys.argv[1:]])
+    tables = run.run(chosen, resamples=resamples, command=command, record=record, say=_say)
+    out.print(tables, markup=False, soft_wrap=True)
+    _say(f"page: {chosen.out / 'results.html'}")
+
+
+def _say(line: str) -> None:
+    out.print(line, markup=False, soft_wrap=True)

@@ -1,0 +1,172 @@
+"""One encoder on one task by one protocol: its predictions, kept in a file that says what made them.
+
+Shapes: N tiles predicted, K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histozoo import durable
+from histozoo.errors import IntegrityError
+from histozoo.evaluate.encoders import Encoder, digest
+from histozoo.evaluate.labelled import LabelledTiles
+from histozoo.evaluate.protocol import Predictions
+
+FORM = 1
+"""Form of the files; another one is measured again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What was predicted, with what is needed to score it.
+
+    Args:
+        model: Column that it belongs to; several cells of one task share it where random weights are averaged over seeds.
+        encoder: The encoder's name, as it was typed.
+        task: Name of the task.
+        lineage: Its lineage.
+        classes: Names of the classes.
+        protocol: A key of `histozoo.evaluate.PROTOCOL_NAMES`.
+        seed: Of folds and fits.
+        seen: Whether the encoder was trained on this lineage; None where nobody knows.
+        fingerprint: Of the task's data.
+        labels_N: Class indices of the rows predicted.
+        groups_N: Their groups.
+        scores_NK: float32 scores.
+        probabilities: Whether the scores are probabilities.
+        facts: What else is worth telling, as JSON types: settings chosen, seconds, spread over episodes.
+    """
+
+    model: str
+    encoder: str
+    task: str
+    lineage: str
+    classes: tuple[str, ...]
+    protocol: str
+    seed: int
+    seen: bool | None
+    fingerprint: str
+    labels_N: NDArray[np.int64]
+    groups_N: NDArray[Any]
+    scores_NK: NDArray[np.float32]
+    probabilities: bool
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def key(encoder: Encoder, labelled: LabelledTiles, *, protocol: str, seed: int, settings: Any = None) -> str:
+    """Returns the name of the cell's file: everything that decides the predictions, as 32 hexadecimal digits."""
+    rows = hashlib.sha256(labelled.labels_N.tobytes())
+    rows.update("\n".join(map(str, labelled.groups_N)).encode())
+    facts = {
+        "form": FORM,
+        "encoder": encoder.facts(),
+        "task": labelled.task,
+        "fingerprint": labelled.fingerprint,
+        "rows": rows.hexdigest(),
+        "protocol": protocol,
+        "settings": settings,
+        "seed": seed,
+    }
+    return digest(facts)[:32]
+
+
+def cell(
+    encoder: Encoder,
+    labelled: LabelledTiles,
+    found: Predictions,
+    *,
+    model: str,
+    protocol: str,
+    seed: int,
+    facts: Mapping[str, Any],
+) -> Cell:
+    """Returns the cell of predictions; rows in ascending order, so that cells of one task are of the same rows."""
+    order = np.argsort(found.rows_N)
+    rows_N = found.rows_N[order]
+    return Cell(
+        model=model,
+        encoder=encoder.name,
+        task=labelled.task,
+        lineage=labelled.lineage,
+        classes=labelled.classes,
+        protocol=protocol,
+        seed=seed,
+        seen=encoder.saw(labelled.lineage),
+        fingerprint=labelled.fingerprint,
+        labels_N=labelled.labels_N[rows_N],
+        groups_N=labelled.groups_N[rows_N],
+        scores_NK=found.scores_NK[order],
+        probabilities=found.probabilities,
+        facts=facts,
+    )
+
+
+# -- files -----------------------------------------------------------------------------------------------------------------------------
+
+
+def save(path: Path, found: Predictions, facts: Mapping[str, Any]) -> None:
+    """Writes predictions durably; `facts` must be JSON types."""
+    from safetensors.numpy import save as serialise
+
+    arrays = {
+        "rows_N": np.ascontiguousarray(found.rows_N, dtype=np.int64),
+        "guesses_N": np.ascontiguousarray(found.guesses_N, dtype=np.int64),
+        "fold_N": np.ascontiguousarray(found.fold_N, dtype=np.int64),
+        "scores_NK": np.ascontiguousarray(found.scores_NK, dtype=np.float32),
+    }
+    said = {
+        "probabilities": found.probabilities,
+        "c_F": list(found.c_F),
+        "facts": dict(facts),
+        "sha256": _hash(arrays),
+    }
+    durable.write_bytes(path, serialise(arrays, metadata={"histozoo": json.dumps(said, sort_keys=True)}))
+
+
+def read(path: Path) -> tuple[Predictions, dict[str, Any]]:
+    """Reads what `save` wrote.
+
+    Raises:
+        IntegrityError: `HZ-I75`, the file is not as it was written.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            said = json.loads(file.metadata()["histozoo"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+        whole = _hash(arrays) == said["sha256"]
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+    if not whole:
+        raise _damaged(path, "another sha256 than it was written with")
+    found = Predictions(c_F=tuple(said["c_F"]), probabilities=said["probabilities"], **arrays)
+    return found, said["facts"]
+
+
+def _damaged(path: Path, got: str) -> IntegrityError:
+    return IntegrityError(
+        "HZ-I75",
+        "a stored prediction is damaged",
+        where=path,
+        got=got,
+        kept="every other stored prediction",
+        next_step="delete this file and give the same command again: only this one is measured anew",
+    )
+
+
+def _hash(arrays: Mapping[str, NDArray[Any]]) -> str:
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        found.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape}\n".encode())
+        found.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return found.hexdigest()

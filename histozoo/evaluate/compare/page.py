@@ -1,0 +1,136 @@
+"""Standings as one HTML file with its plots inside: nothing is loaded from anywhere, so that it can be sent to a pathologist by mail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from histozoo.evaluate.compare.plots import colour, intervals
+from histozoo.evaluate.compare.standings import Row, Standings
+from histozoo.evaluate.compare.table import crowned, interval
+from histozoo.evaluate.verdicts import NO_WINNER, Verdict
+
+PLAIN = {
+    "balanced_accuracy": "the share of tiles called rightly, each class counting the same; guessing gives 1 by the number of classes",
+    "roc_auc_ovr": "the chance that a tile of a class is scored higher than a tile of another; guessing gives 0.5",
+    "log_loss": "how little probability was given to the right class; 0 is perfect",
+    "brier_score_loss": "the squared distance of the probabilities from the truth; 0 is perfect",
+    "expected_calibration_error": "how far stated certainty is from the share that was right, in 15 bins; 0 is perfect",
+}
+"""Metrics in words for readers who do not compute."""
+
+CSS = """
+:root { --ink: #1d1f27; --dim: #626878; --line: #e3e6ec }
+* { box-sizing: border-box }
+body { font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; color: var(--ink); background: #f5f6f9; margin: 0 }
+main { max-width: 1080px; margin: 0 auto; padding: 28px 20px 60px }
+h1 { font-size: 25px; margin: 0 0 6px } h2 { font-size: 19px; margin: 0 0 4px } h3 { font-size: 14px; margin: 20px 0 6px }
+section { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 18px 20px; margin: 18px 0 }
+p { margin: 6px 0; max-width: 80ch } .dim { color: var(--dim); font-size: 13px }
+table { border-collapse: collapse; width: 100%; font-size: 13px }
+th { text-align: left; color: var(--dim); font-weight: 600 } th, td { padding: 4px 8px; border-bottom: 1px solid var(--line) }
+td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+.dot { display: inline-block; width: 10px; height: 10px; border-radius: 5px; margin-right: 6px }
+.won { font-weight: 600 } .scroll { overflow-x: auto }
+svg text { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: var(--ink) } svg .tick { fill: var(--dim); font-size: 11px }
+code { font-size: 12px; background: #eef0f4; padding: 1px 5px; border-radius: 3px; overflow-wrap: anywhere }
+@media print { body { background: #fff } section { break-inside: avoid-page } }
+"""
+
+
+def page(all_of: Sequence[Standings], *, facts: Mapping[str, Any]) -> str:
+    """Returns the page; names are escaped.
+
+    Args:
+        all_of: Standings, in the order they are shown.
+        facts: `command`, `version`, `seed`, `resamples` of what made them.
+    """
+    models = list(dict.fromkeys(m for found in all_of for m in found.models))
+    key = "".join(
+        f'<span style="margin-right:18px"><span class="dot" style="background:{colour(i)}"></span>{escape(m)}</span>'
+        for i, m in enumerate(models)
+    )
+    body = "".join(_section(found, models) for found in all_of)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>histozoo: models side by side</title>'
+        f"<style>{CSS}</style></head><body><main><h1>Models side by side</h1><p>{key}</p>{_how_to_read(facts)}{body}"
+        f"{_made_by(facts)}</main></body></html>\n"
+    )
+
+
+def _how_to_read(facts: Mapping[str, Any]) -> str:
+    return f"""<section><h2>How to read this</h2>
+<p>Every dot is a model on a task. The line through it is the 95&nbsp;% interval: {facts["resamples"]:,} times the patients (or slides, or
+photographs) of the task were drawn anew and the score was taken again; where lines are long there are few patients. A difference counts
+only if its own interval leaves zero out after correction for the number of comparisons. Otherwise nobody has won, and the last
+column says how large a difference would have had to be to show. Hollow dots are models that were trained on the same slides or patients:
+such a score says nothing about new tissue and takes no part in ranks.</p>
+<p class="dim">Intervals are over patients for these classifiers. They do not hold what another training of the classifiers on other
+patients would change, and are therefore somewhat too short.</p></section>"""
+
+
+def _section(found: Standings, models: Sequence[str]) -> str:
+    words = PLAIN.get(found.metric, "")
+    plain = f"<p>{escape(found.metric)}: {escape(words)}.</p>" if words else ""
+    undefined = "".join(
+        f"<p class='dim'>undefined and not counted: {escape(t)}, {escape(why)}</p>"
+        for t, why in found.undefined.items()
+    )
+    return (
+        f"<section><h2>{escape(found.protocol)}: {escape(found.metric)}</h2>{plain}{intervals(found, models)}"
+        f"{_ranks(found)}{_differences(found)}{_numbers(found)}{undefined}</section>"
+    )
+
+
+def _ranks(found: Standings) -> str:
+    if found.podium is None:
+        return ""
+    rows = "".join(
+        f"<tr><td>{escape(s.model)}</td><td class='n'>{interval(s.rank, s.low, s.high)}</td></tr>"
+        for s in found.podium.standings
+    )
+    said = f"Better than every other: {escape(crowned(found))}."
+    return (
+        f"<h3>Mean rank over {len(found.clean)} tasks that no model was trained on (1 is best)</h3>"
+        f"<table><tr><th>model</th><th>mean rank</th></tr>{rows}</table><p>{said}</p>"
+    )
+
+
+def _differences(found: Standings) -> str:
+    if not found.verdicts:
+        return ""
+    rows = "".join(_difference(v) for v in found.verdicts)
+    return (
+        f"<h3>{escape(found.models[0])} minus each other model, on the same patients</h3><div class='scroll'><table><tr><th>task</th>"
+        "<th>compared with</th><th>difference</th><th>p, corrected</th><th>better</th><th>difference that would have shown</th></tr>"
+        f"{rows}</table></div>"
+    )
+
+
+def _difference(v: Verdict) -> str:
+    won = "" if v.outcome == NO_WINNER else " class='won'"
+    return (
+        f"<tr><td>{escape(v.task)}</td><td>{escape(v.second)}</td><td class='n'>{v.difference:+.3f} [{v.low:+.3f}, {v.high:+.3f}]</td>"
+        f"<td class='n'>{v.p_holm:.4f}</td><td{won}>{escape(v.outcome)}</td><td class='n'>{v.detectable:.3f}</td></tr>"
+    )
+
+
+def _numbers(found: Standings) -> str:
+    rows = "".join(_number(row) for row in found.rows)
+    return (
+        "<details><summary class='dim'>all numbers</summary><div class='scroll'><table><tr><th>task</th><th>model</th><th>value</th>"
+        f"<th>tiles</th><th>groups</th><th>this lineage is</th></tr>{rows}</table></div></details>"
+    )
+
+
+def _number(row: Row) -> str:
+    return (
+        f"<tr><td>{escape(row.task)}</td><td>{escape(row.model)}</td><td class='n'>{interval(row.value, row.low, row.high)}</td>"
+        f"<td class='n'>{row.n:,}</td><td class='n'>{row.n_groups:,}</td><td>{escape(row.seen)}</td></tr>"
+    )
+
+
+def _made_by(facts: Mapping[str, Any]) -> str:
+    made = f"histozoo {escape(str(facts['version']))}, seed {facts['seed']}"
+    return f"<p class='dim'>{made}; made by <code>{escape(facts['command'])}</code></p>"

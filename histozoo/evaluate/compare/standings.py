@@ -1,0 +1,242 @@
+"""Cells -> what they say: values with intervals, paired differences with Holm's correction, ranks over clean tasks, "no winner".
+
+A score on a lineage that a model was trained on is told and marked, but takes no part in ranks: it is not evidence about new tissue.
+
+Shapes: M cells of a task, R resamples, T tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from histozoo.errors import UsageError
+from histozoo.evaluate import scored
+from histozoo.evaluate.calibration import METRICS as OF_PROBABILITIES
+from histozoo.evaluate.compare.cells import Cell
+from histozoo.evaluate.resampling import Floats, percentiles
+from histozoo.evaluate.verdicts import NO_WINNER, Podium, Verdict, compare, over_tasks
+
+METRICS = ("balanced_accuracy", "roc_auc_ovr")
+"""The metrics told; the first one decides."""
+
+CALIBRATION = "expected_calibration_error"
+"""Told beside them where scores are probabilities."""
+
+FEWEST = 6
+"""Lineages among the clean tasks below which nobody is called best over tasks: a sign test of five cannot reach p < 0.05 (2 / 2**5)."""
+
+SEEN = {True: "trained on it", False: "new", None: "unknown"}
+"""What a table says of an encoder and a lineage."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A model on a task.
+
+    Args:
+        protocol, task, lineage, model: Of what.
+        metric: A key of `scored.METRICS`.
+        value: Of all rows predicted; the mean over seeds where a model is several.
+        low, high: The 95 % interval over groups.
+        n, n_groups: Tiles scored and the groups they come from.
+        n_models: Cells averaged: seeds of random weights.
+        seen: A value of `SEEN`.
+        undefined: Resamples that lacked a class and were left out.
+        fingerprint: Of the task's data.
+    """
+
+    protocol: str
+    task: str
+    lineage: str
+    model: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    n_groups: int
+    n_models: int
+    seen: str
+    undefined: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standings:
+    """One protocol and metric.
+
+    Args:
+        protocol, metric: Of what.
+        higher_is_better: Direction of the metric.
+        models: In the order given; the first is what the others are compared with.
+        rows: Every model on every task.
+        verdicts: The first model against every other, on every task, corrected for all of them together.
+        clean: Tasks whose lineage no compared model is known to have seen.
+        lineages: Lineages of these tasks; below `FEWEST`, `podium.outcome` is always `no winner`.
+        podium: Ranks over the clean tasks; None where there are fewer than two or one model.
+        undefined: Task -> why it has no number.
+    """
+
+    protocol: str
+    metric: str
+    higher_is_better: bool
+    models: tuple[str, ...]
+    rows: tuple[Row, ...]
+    verdicts: tuple[Verdict, ...]
+    clean: tuple[str, ...]
+    lineages: int
+    podium: Podium | None
+    undefined: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    name: str
+    rows: list[Row]
+    values_M: Floats
+    resampled_RM: Floats
+    clean: bool
+
+
+def standings(
+    cells: Sequence[Cell], *, metric: str = METRICS[0], seed: int = 0, resamples: int = 10_000
+) -> Standings:
+    """Returns how models stand by one protocol and metric.
+
+    Args:
+        cells: Of one protocol; every model on every task.
+        metric: A key of `scored.METRICS`.
+        seed: Of the resampling.
+        resamples: Bootstrap resamples.
+
+    Raises:
+        UsageError: `HZ-I75` no cells, several protocols, or a model without a task that others have; `HZ-I65` the metric needs
+            probabilities, which the protocol does not give.
+    """
+    models, tasks = _checked(cells, metric)
+    measured, undefined = [], {}
+    for task in tasks:
+        try:
+            measured.append(_task([c for c in cells if c.task == task], models, metric, seed, resamples))
+        except UsageError as error:
+            if error.code not in ("HZ-I62", "HZ-I63"):
+                raise
+            undefined[task] = f"{error.code} {error.what}: {error.got}"
+    better = scored.METRICS[metric]
+    verdicts: Sequence[Verdict] = ()
+    if len(models) > 1 and measured:
+        verdicts = compare(
+            [t.name for t in measured],
+            models,
+            [t.values_M for t in measured],
+            [t.resampled_RM for t in measured],
+            against=models[0],
+            higher_is_better=better,
+        )
+    clean = [t for t in measured if t.clean]
+    podium, lineages = None, len({t.rows[0].lineage for t in clean})
+    if len(models) > 1 and len(clean) > 1:
+        podium = over_tasks(
+            models,
+            [t.values_M for t in clean],
+            [t.resampled_RM for t in clean],
+            higher_is_better=better,
+            seed=seed,
+        )
+        if lineages < FEWEST:
+            podium = replace(podium, outcome=NO_WINNER)
+    return Standings(
+        protocol=cells[0].protocol,
+        metric=metric,
+        higher_is_better=better,
+        models=tuple(models),
+        rows=tuple(row for t in measured for row in t.rows),
+        verdicts=tuple(verdicts),
+        clean=tuple(t.name for t in clean),
+        lineages=lineages,
+        podium=podium,
+        undefined=undefined,
+    )
+
+
+def offered(cells: Sequence[Cell]) -> list[str]:
+    """Returns the metrics that these cells can give: those of guess and ranking, and calibration where scores are probabilities."""
+    return [*METRICS, *([CALIBRATION] if all(c.probabilities for c in cells) else [])]
+
+
+def _task(cells: Sequence[Cell], models: Sequence[str], metric: str, seed: int, resamples: int) -> _Task:
+    ordered = [c for model in models for c in cells if c.model == model]
+    first = ordered[0]
+    values_C, resampled_RC = scored.bootstrap(
+        first.labels_N,
+        np.stack([c.scores_NK for c in ordered]),
+        first.groups_N,
+        metric=metric,
+        seed=seed,
+        resamples=resamples,
+    )
+    columns = [[i for i, c in enumerate(ordered) if c.model == model] for model in models]
+    values_M = np.array([values_C[places].mean() for places in columns])
+    resampled_RM = np.stack([resampled_RC[:, places].mean(1) for places in columns], 1)
+    rows = []
+    for m, places in enumerate(columns):
+        low, high = percentiles(resampled_RM[:, m])
+        rows.append(
+            Row(
+                protocol=first.protocol,
+                task=first.task,
+                lineage=first.lineage,
+                model=models[m],
+                metric=metric,
+                value=float(values_M[m]),
+                low=low,
+                high=high,
+                n=len(first.labels_N),
+                n_groups=len(np.unique(first.groups_N)),
+                n_models=len(places),
+                seen=SEEN[ordered[places[0]].seen],
+                undefined=int(np.isnan(resampled_RM[:, m]).sum()),
+                fingerprint=first.fingerprint,
+            )
+        )
+    return _Task(
+        name=first.task,
+        rows=rows,
+        values_M=values_M,
+        resampled_RM=resampled_RM,
+        clean=all(c.seen is not True for c in cells),
+    )
+
+
+def _checked(cells: Sequence[Cell], metric: str) -> tuple[list[str], list[str]]:
+    models, tasks = list(dict.fromkeys(c.model for c in cells)), list(dict.fromkeys(c.task for c in cells))
+    protocols = {c.protocol for c in cells}
+    there = {(c.model, c.task) for c in cells}
+    absent = [f"{m} on {t}" for m in models for t in tasks if (m, t) not in there]
+    if len(protocols) != 1 or absent:
+        raise UsageError(
+            "HZ-I75",
+            "these results cannot stand side by side",
+            expected="one protocol, and every model on every task",
+            got=", ".join(sorted(protocols)) + (f"; absent: {', '.join(absent)}" if absent else ""),
+        )
+    if metric in OF_PROBABILITIES and not all(c.probabilities for c in cells):
+        raise UsageError(
+            "HZ-I65",
+            f"{metric} needs probabilities, and this protocol gives scores",
+            where=next(iter(protocols)),
+            expected=", ".join(METRICS),
+            got=metric,
+        )
+    return models, tasks
+
+
+def tidy(found: Standings) -> list[dict[str, Any]]:
+    """Returns one flat record per model and task, values rounded to six decimals."""
+    return [
+        {k: round(v, 6) if isinstance(v, float) else v for k, v in vars(row).items()} for row in found.rows
+    ]

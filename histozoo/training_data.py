@@ -1,0 +1,121 @@
+"""The tasks of an experiment as training takes them: chosen, decoded, split by group, described."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histozoo.data import splits, tiles
+from histozoo.errors import UsageError
+from histozoo.experiment import Experiment
+from histozoo.tasks import Task, task
+
+FRACTIONS = (0.7, 0.15)
+"""Shares of training and validation; the rest is for testing. Pretraining wants most tiles, and no choice is made on the rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """One task, decoded and split.
+
+    Args:
+        task: The declaration.
+        packed_NHWC: uint8 `[N, px, px, 3]`, RGB, at the experiment's `pack_px`; views are cropped from these.
+        tiles_NHWC: The same at the experiment's `tile_px`, as the published model expects them.
+        labels_N: int64 class indices.
+        groups: The unit kept on one side of the split, one string per tile.
+        split: Row indices of train, validation and test.
+        fingerprint: sha256 over names, labels, groups and file contents.
+    """
+
+    task: Task
+    packed_NHWC: NDArray[np.uint8]
+    tiles_NHWC: NDArray[np.uint8]
+    labels_N: NDArray[np.int64]
+    groups: Sequence[str]
+    split: splits.Split
+    fingerprint: str
+
+
+def prepare_tasks(
+    experiment: Experiment, *, data_root: str | Path | None, cache: Path, leave_out: Sequence[str] = ()
+) -> dict[str, Prepared]:
+    """Decodes and splits the experiment's tasks, without those of the lineages left out."""
+    kept = kept_tasks(experiment, leave_out)
+    return {t.name: prepare_task(t, experiment, data_root=data_root, cache=cache) for t in kept}
+
+
+def kept_tasks(experiment: Experiment, leave_out: Sequence[str] = ()) -> list[Task]:
+    """Returns the experiment's tasks without those of the lineages left out; opens nothing.
+
+    Raises:
+        UsageError: `HZ-U44` a left-out lineage that no task of the experiment has, or nothing left to train on.
+    """
+    chosen = [task(name) for name in experiment.tasks]
+    lineages = {t.lineage for t in chosen}
+    kept = [t for t in chosen if t.lineage not in leave_out]
+    if unknown := set(leave_out) - lineages:
+        raise UsageError(
+            "HZ-U44",
+            "no task of the experiment has this lineage",
+            got=", ".join(sorted(unknown)),
+            expected=f"some of {', '.join(sorted(lineages))}",
+        )
+    if not kept:
+        raise UsageError("HZ-U44", "no task is left to train on", got=f"left out: {', '.join(leave_out)}")
+    return kept
+
+
+def fingerprints(tasks: Sequence[Task], data_root: str | Path | None) -> dict[str, dict[str, str]]:
+    """Returns what the data of each task is now; a task whose data is no longer there is left out."""
+    found = {}
+    for t in tasks:
+        try:
+            t.require(data_root)
+        except UsageError:
+            continue
+        found[t.name] = {"fingerprint": tiles.fingerprint(t.load(data_root))}
+    return found
+
+
+def prepare_task(t: Task, experiment: Experiment, *, data_root: str | Path | None, cache: Path) -> Prepared:
+    """Decodes one task at the experiment's tile size and splits it by group; the decoded tiles are kept in `cache`."""
+    dataset = t.load(data_root)
+    packed_NHWC = tiles.pack(dataset, experiment.pack_px, cache)
+    labels_N, groups = np.asarray(dataset["label"], dtype=np.int64), list(dataset["group"])
+    split = splits.make_split(
+        labels_N, groups, seed=experiment.split_seed, tiles=packed_NHWC, fractions=FRACTIONS
+    )
+    return Prepared(
+        task=t,
+        packed_NHWC=packed_NHWC,
+        tiles_NHWC=tiles.pack(dataset, experiment.tile_px, cache),
+        labels_N=labels_N,
+        groups=groups,
+        split=split,
+        fingerprint=tiles.fingerprint(dataset),
+    )
+
+
+def describe(p: Prepared) -> dict[str, Any]:
+    """Returns what `data.json` says of a task: the declaration, the numbers, the fingerprint and the split, as JSON types."""
+    t = p.task
+    facts = {
+        key: getattr(t, key)
+        for key in ("kind", "organ", "stain", "mpp", "licence", "source", "citation", "lineage")
+    }
+    return {
+        **facts,
+        "classes": list(t.classes),
+        "n": len(p.labels_N),
+        "n_groups": len(set(p.groups)),
+        "n_train": len(p.split.train),
+        "fingerprint": p.fingerprint,
+        "split": json.loads(p.split.to_json()),
+    }
