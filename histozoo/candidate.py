@@ -205,7 +205,7 @@ def draft(run: Run, facts: Facts, *, rounding: str, parents: list[dict[str, Any]
             "results": run.results,
             "intended_use": e["intended_use"],
             "limits": e["limits"],
-            "notes": _notes(run.environment, rounding),
+            "notes": _notes(run.environment, run.data, rounding),
             "withdrawn": None,
         },
     }
@@ -243,11 +243,14 @@ def _mpp_reason(data: Mapping[str, Mapping[str, Any]], tile_px: int) -> str:
     return f"every tile was resized to {tile_px} px whatever its pixel size; pixel size of the sources in µm: {stated}"
 
 
-def _notes(environment: Mapping[str, Any], rounding: str) -> str:
+def _notes(environment: Mapping[str, Any], data: Mapping[str, Mapping[str, Any]], rounding: str) -> str:
+    pairs = {task: n for task, d in data.items() if (n := d.get("split", {}).get("duplicates", 0))}
+    told = ", ".join(f"{n:,} in {task}" for task, n in pairs.items()) or "none"
+    copies = f" Pairs of equal or nearly equal tiles found and kept on one side of the split: {told}."
     made = ", ".join(f"{k} {environment[k]}" for k in ("torch", "timm", "device") if k in environment)
     if rounding:
-        return f"Trained with {made}. Weights are float32 as trained, without an embedded copy: {rounding}."
-    return f"Trained with {made}. Every weight was rounded once to a value that fp16 holds exactly."
+        return f"Trained with {made}. Weights are float32 as trained, without an embedded copy: {rounding}.{copies}"
+    return f"Trained with {made}. Every weight was rounded once to a value that fp16 holds exactly.{copies}"
 
 
 def parents_of(experiment: Mapping[str, Any]) -> list[dict[str, Any]]:

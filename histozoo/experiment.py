@@ -29,6 +29,7 @@ class Experiment:
         tasks: Names of the tasks trained on.
         seed: Seed of initialisation, sampling and augmentation.
         split_seed: Seed of the train/validation/test split.
+        turned: Copies of a tile that were turned by any angle or enlarged stay on one side of the split, too; plain copies always do.
         tile_px: Side of the tile that the published model expects, in pixels.
         pack_px: Side to which training tiles are decoded once, in pixels; views are cropped from them.
         train_px: Side of the augmented view, in pixels.
@@ -50,6 +51,7 @@ class Experiment:
     tasks: tuple[str, ...]
     seed: int
     split_seed: int
+    turned: bool
     tile_px: int
     pack_px: int
     train_px: int
@@ -90,7 +92,7 @@ class Experiment:
 
 
 _DEFAULTS: dict[str, Any] = {
-    "preset": "modern", "init": "random", "seed": 0, "split_seed": 0, "alpha": 0.0, "accumulate": 1, "precision": "bf16",
+    "preset": "modern", "init": "random", "seed": 0, "split_seed": 0, "turned": True, "alpha": 0.0, "accumulate": 1, "precision": "bf16",
     "eval_every": 500, "save_every": 500, "corpus": "", "intended_use": "", "limits": "",
 }  # fmt: skip
 _CHOICES = {

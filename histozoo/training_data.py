@@ -90,7 +90,13 @@ def prepare_task(t: Task, experiment: Experiment, *, data_root: str | Path | Non
     packed_NHWC = tiles.pack(dataset, experiment.pack_px, cache)
     labels_N, groups = np.asarray(dataset["label"], dtype=np.int64), list(dataset["group"])
     split = splits.make_split(
-        labels_N, groups, seed=experiment.split_seed, tiles=packed_NHWC, fractions=FRACTIONS
+        labels_N,
+        groups,
+        seed=experiment.split_seed,
+        tiles=packed_NHWC,
+        turned=experiment.turned,
+        fractions=FRACTIONS,
+        where=f"task {t.name}",
     )
     return Prepared(
         task=t,

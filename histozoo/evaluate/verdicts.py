@@ -173,7 +173,7 @@ _Row = tuple[str, str, str, float, Floats]
 
 
 def _verdicts(rows: Sequence[_Row], *, sign: int) -> list[Verdict]:
-    _enough(min(int((~np.isnan(d_R)).sum()) for *_, d_R in rows), len(rows))
+    enough(min(int((~np.isnan(d_R)).sum()) for *_, d_R in rows), len(rows))
     p_C = [p_value(d_R) for *_, d_R in rows]
     return [
         _verdict(row, p=p, p_holm=float(p_holm), comparisons=len(rows), sign=sign)
@@ -227,8 +227,12 @@ def _checked(
     return values_TM
 
 
-def _enough(resamples: int, comparisons: int) -> None:
-    """Refuses what could not come out but as "no winner": the smallest p-value times the number of comparisons is not below 0.05."""
+def enough(resamples: int, comparisons: int) -> None:
+    """Refuses what could not come out but as "no winner": the smallest p-value times the number of comparisons is not below 0.05.
+
+    Raises:
+        UsageError: `HZ-I65`, with how many resamples would do.
+    """
     if comparisons * 2 / (resamples + 1) >= ALPHA:
         raise UsageError(
             "HZ-I65",

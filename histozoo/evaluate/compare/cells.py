@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histozoo import durable
+from histozoo import __version__, durable
 from histozoo.errors import IntegrityError
+from histozoo.evaluate import feature_cache
 from histozoo.evaluate.encoders import Encoder, digest
 from histozoo.evaluate.labelled import LabelledTiles
 from histozoo.evaluate.protocol import Predictions
@@ -35,8 +36,8 @@ class Cell:
         task: Name of the task.
         lineage: Its lineage.
         classes: Names of the classes.
-        protocol: A key of `histozoo.evaluate.PROTOCOL_NAMES`.
-        seed: Of folds and fits.
+        protocol: Label of the job, such as `knn` or `finetune_full@10%`.
+        seed: Of the fits.
         seen: Whether the encoder was trained on this lineage; None where nobody knows.
         fingerprint: Of the task's data.
         labels_N: Class indices of the rows predicted.
@@ -63,11 +64,20 @@ class Cell:
 
 
 def key(encoder: Encoder, labelled: LabelledTiles, *, protocol: str, seed: int, settings: Any = None) -> str:
-    """Returns the name of the cell's file: everything that decides the predictions, as 32 hexadecimal digits."""
+    """Returns the name of the cell's file: everything that decides the predictions, as 32 hexadecimal digits.
+
+    Args:
+        encoder: What is measured.
+        labelled: On what.
+        protocol: By what.
+        seed: Of the fits.
+        settings: What else decides them, as JSON types.
+    """
     rows = hashlib.sha256(labelled.labels_N.tobytes())
     rows.update("\n".join(map(str, labelled.groups_N)).encode())
     facts = {
         "form": FORM,
+        "versions": {"histozoo": __version__, "features": feature_cache.VERSION},
         "encoder": encoder.facts(),
         "task": labelled.task,
         "fingerprint": labelled.fingerprint,
@@ -127,9 +137,12 @@ def save(path: Path, found: Predictions, facts: Mapping[str, Any]) -> None:
         "probabilities": found.probabilities,
         "c_F": list(found.c_F),
         "facts": dict(facts),
-        "sha256": _hash(arrays),
+        "key": path.stem,
     }
-    durable.write_bytes(path, serialise(arrays, metadata={"histozoo": json.dumps(said, sort_keys=True)}))
+    text = json.dumps(said, sort_keys=True)
+    durable.write_bytes(
+        path, serialise(arrays, metadata={"histozoo": text, "sha256": _hash(arrays, text)})
+    )
 
 
 def read(path: Path) -> tuple[Predictions, dict[str, Any]]:
@@ -142,13 +155,16 @@ def read(path: Path) -> tuple[Predictions, dict[str, Any]]:
 
     try:
         with safe_open(path, framework="np") as file:
-            said = json.loads(file.metadata()["histozoo"])
+            metadata = file.metadata()
             arrays = {name: file.get_tensor(name) for name in file.keys()}
-        whole = _hash(arrays) == said["sha256"]
+        whole = _hash(arrays, metadata["histozoo"]) == metadata["sha256"]
+        said = json.loads(metadata["histozoo"])
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
     if not whole:
         raise _damaged(path, "another sha256 than it was written with")
+    if said["key"] != path.stem:
+        raise _damaged(path, f"the file {said['key']} under another name")
     found = Predictions(c_F=tuple(said["c_F"]), probabilities=said["probabilities"], **arrays)
     return found, said["facts"]
 
@@ -164,8 +180,8 @@ def _damaged(path: Path, got: str) -> IntegrityError:
     )
 
 
-def _hash(arrays: Mapping[str, NDArray[Any]]) -> str:
-    found = hashlib.sha256()
+def _hash(arrays: Mapping[str, NDArray[Any]], text: str) -> str:
+    found = hashlib.sha256(f"{text}\n".encode())
     for name in sorted(arrays):
         found.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape}\n".encode())
         found.update(np.ascontiguousarray(arrays[name]).tobytes())

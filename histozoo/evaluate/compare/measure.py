@@ -6,122 +6,96 @@ are tested on the same rows. Shapes: N tiles, D features.
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from histozoo import durable
+from histozoo.data.splits import Split, make_split
 from histozoo.errors import UsageError
 from histozoo.evaluate.compare import cells
 from histozoo.evaluate.compare.cells import Cell
-from histozoo.evaluate.encoders import Encoder, encoder
+from histozoo.evaluate.compare.plan import FINETUNE, Job, Plan, check, jobs
+from histozoo.evaluate.encoders import Encoder
 from histozoo.evaluate.feature_cache import cached_features
 from histozoo.evaluate.feature_protocols import FEATURE_PROTOCOLS
 from histozoo.evaluate.labelled import LabelledTiles, read
 from histozoo.evaluate.protocol import Predictions
 
-RANDOM_SEEDS = (0, 1, 2)
-"""Seeds of `random:NAME` without a seed: their mean is shown, since one initialisation differs from the next."""
-
 GROUPS_PX = 112
 """Side at which duplicate tiles are looked for, whatever the encoder's own, in pixels."""
 
-FINETUNE = "finetune_"
 FRACTIONS = (0.6, 0.2)
 """Shares of training and validation where a model is fine-tuned; the rest is scored."""
 
+UNDEFINED = ("HZ-E36", "HZ-I62", "HZ-I63")
+"""Codes that say of a task that folds or a split of it cannot be made: it has no number then, for any model; other tasks have."""
+
+Features = Callable[[], NDArray[np.float32]]
+
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What is measured.
+class Measured:
+    """What a plan gave.
 
     Args:
-        columns: Name as typed -> its encoders: one, or the seeds of random weights.
-        tasks: Names of tasks.
-        protocols: Some of `protocol_names()`.
-        out: Folder of the predictions.
-        cache: Folder of decoded tiles and features.
-        data_root: Folder of the task folders; `$HISTOZOO_DATA` where it is None.
-        seed: Of folds, splits and fits.
-        preset: Of fine-tuning, a key of its `PRESETS`.
-        fraction: Share of the training rows' labels that fine-tuning gets.
-        device: Where models run.
+        cells: Every model on every task by every label of a job, less what is undefined.
+        undefined: (label, task) -> why there is no number.
     """
 
-    columns: Mapping[str, Sequence[Encoder]]
-    tasks: Sequence[str]
-    protocols: Sequence[str]
-    out: Path
-    cache: Path
-    data_root: Path | None = None
-    seed: int = 0
-    preset: str = "small"
-    fraction: float = 1.0
-    device: str = "cpu"
+    cells: tuple[Cell, ...]
+    undefined: Mapping[tuple[str, str], str]
 
-
-def protocol_names() -> tuple[str, ...]:
-    """Returns the names of all protocols that a cell can have."""
-    from histozoo.evaluate.finetune.settings import MODES
-
-    return (*FEATURE_PROTOCOLS, *(f"{FINETUNE}{mode}" for mode in MODES))
-
-
-def columns(names: Sequence[str]) -> dict[str, list[Encoder]]:
-    """Returns the encoders of each name; `random:NAME` becomes one column of several seeds.
-
-    Raises:
-        UsageError: `HZ-I75`, a name is given twice; and what `encoder` raises.
-    """
-    if len(set(names)) < len(names) or not names:
-        raise UsageError(
-            "HZ-I75",
-            "every model is compared once",
-            expected="one or more names, each once",
-            got=", ".join(names) or "none",
+    def of(self, label: str) -> tuple[list[Cell], dict[str, str]]:
+        """Returns the cells of one label, and its tasks without a number with the reason."""
+        return (
+            [c for c in self.cells if c.protocol == label],
+            {task: why for (name, task), why in self.undefined.items() if name == label},
         )
-    found = {}
-    for name in names:
-        several = name.startswith("random:") and "@" not in name
-        found[name] = [encoder(f"{name}@{s}") for s in RANDOM_SEEDS] if several else [encoder(name)]
-    return found
 
 
-def measure(plan: Plan, *, say: Callable[[str], None] = lambda line: None) -> list[Cell]:
+class _UndefinedError(Exception):
+    """The task cannot be measured so; the text says why."""
+
+
+def measure(plan: Plan, *, say: Callable[[str], None] = lambda line: None) -> Measured:
     """Returns the cells of a plan, measuring those that are not there yet.
 
     Args:
         plan: What to measure.
-        say: Receives a line per cell.
+        say: Receives a line per cell that is measured.
 
     Raises:
-        UsageError: `HZ-I75` no such protocol; `HZ-U30`, `HZ-U37` no such task or no data; and what protocols raise.
+        UsageError: What `plan.check` raises, before anything is measured; and what protocols raise.
         IntegrityError: `HZ-I75` a stored prediction is damaged; `HZ-I62` a feature is not finite.
         Interrupted: `HZ-F41`, stopped while fine-tuning; the same command goes on.
     """
-    _known(plan.protocols)
-    found = []
-    for task in plan.tasks:
-        tasks_by_px: dict[int, LabelledTiles] = {}
+    check(plan)
+    durable.remove_stale(plan.out / "cells")
+    found: list[Cell] = []
+    undefined: dict[tuple[str, str], str] = {}
+    for task in dict.fromkeys(plan.tasks):
+        by_px: dict[int, LabelledTiles] = {}
         for column, encoders in plan.columns.items():
             for one in encoders:
-                labelled = _labelled(plan, task, one.tile_px, tasks_by_px)
-                for protocol in plan.protocols:
-                    found.append(_cell(plan, column, one, labelled, protocol, say))
-    return found
-
-
-def _known(protocols: Sequence[str]) -> None:
-    names = protocol_names()
-    for protocol in protocols:
-        if protocol not in names:
-            raise UsageError(
-                "HZ-I75",
-                "there is no such protocol",
-                expected=", ".join(names),
-                got=repr(protocol),
-            )
+                labelled = _labelled(plan, task, one.tile_px, by_px)
+                features = functools.cache(functools.partial(_features, plan, one, labelled))
+                for job in jobs(plan):
+                    if (job.label, task) in undefined:
+                        continue
+                    try:
+                        found.append(_cell(plan, column, one, labelled, job, features, say))
+                    except _UndefinedError as error:
+                        undefined[job.label, task] = str(error)
+    kept = tuple(c for c in found if (c.protocol, c.task) not in undefined)
+    return Measured(cells=kept, undefined=undefined)
 
 
 def _labelled(plan: Plan, task: str, px: int, known: dict[int, LabelledTiles]) -> LabelledTiles:
@@ -131,37 +105,43 @@ def _labelled(plan: Plan, task: str, px: int, known: dict[int, LabelledTiles]) -
     return replace(known[px], groups_N=known[GROUPS_PX].groups_N)
 
 
+def _features(plan: Plan, one: Encoder, labelled: LabelledTiles) -> NDArray[np.float32]:
+    return cached_features(one, labelled, cache=plan.cache / "features", device=plan.device)
+
+
 def _cell(
     plan: Plan,
     column: str,
     one: Encoder,
     labelled: LabelledTiles,
-    protocol: str,
+    job: Job,
+    features: Features,
     say: Callable[[str], None],
 ) -> Cell:
-    settings = (plan.preset, plan.fraction) if protocol.startswith(FINETUNE) else None
-    key = cells.key(one, labelled, protocol=protocol, seed=plan.seed, settings=settings)
+    settings = (plan.preset, job.fraction, plan.seeds[0]) if job.tunes else None
+    key = cells.key(one, labelled, protocol=job.protocol, seed=job.seed, settings=settings)
     path = plan.out / "cells" / f"{key}.safetensors"
     if path.exists():
         predictions, facts = cells.read(path)
     else:
         started = time.monotonic()
-        say(f"{labelled.task}: {protocol} of {one.label}, {len(labelled.labels_N):,} tiles")
-        predictions, facts = _measured(plan, one, labelled, protocol, folder=plan.out / "fits" / key)
+        say(f"{labelled.task}: {job.label} of {one.label}, {len(labelled.labels_N):,} tiles")
+        if job.tunes:
+            predictions, facts = _finetuned(plan, one, labelled, job, folder=plan.out / "fits" / key)
+        else:
+            predictions, facts = _probed(labelled, job, features)
         facts["seconds"] = round(time.monotonic() - started, 3)
         cells.save(path, predictions, facts)
     return cells.cell(
-        one, labelled, predictions, model=column, protocol=protocol, seed=plan.seed, facts=facts
+        one, labelled, predictions, model=column, protocol=job.label, seed=job.seed, facts=facts
     )
 
 
-def _measured(
-    plan: Plan, one: Encoder, labelled: LabelledTiles, protocol: str, *, folder: Path
-) -> tuple[Predictions, dict[str, Any]]:
-    if protocol.startswith(FINETUNE):
-        return _finetuned(plan, one, labelled, protocol.removeprefix(FINETUNE), folder=folder)
-    f_ND = cached_features(one, labelled, cache=plan.cache / "features", device=plan.device)
-    found = FEATURE_PROTOCOLS[protocol](f_ND, labelled.labels_N, labelled.groups_N, seed=plan.seed)
+def _probed(labelled: LabelledTiles, job: Job, features: Features) -> tuple[Predictions, dict[str, Any]]:
+    f_ND = features()
+    protocol = FEATURE_PROTOCOLS[job.protocol]
+    with _no_number(*UNDEFINED):
+        found = protocol(f_ND, labelled.labels_N, labelled.groups_N, seed=job.seed)
     return found, {"dimension": f_ND.shape[1], "settings": list(found.c_F), **dict(_shots(found))}
 
 
@@ -171,41 +151,62 @@ def _shots(found: Predictions) -> Iterator[tuple[str, Any]]:
     if isinstance(found, FewShot):
         yield (
             "shots",
-            {
-                str(s.shots): {"mean": s.mean, "sd": s.sd, "percentiles": list(s.percentiles())}
+            [
+                {"shots": s.shots, "mean": s.mean, "sd": s.sd, "percentiles": list(s.percentiles())}
                 for s in found.shots
-            },
+            ],
         )
 
 
 def _finetuned(
-    plan: Plan, one: Encoder, labelled: LabelledTiles, mode: str, *, folder: Path
+    plan: Plan, one: Encoder, labelled: LabelledTiles, job: Job, *, folder: Path
 ) -> tuple[Predictions, dict[str, Any]]:
-    from histozoo.data.splits import make_split
     from histozoo.evaluate.finetune.run import finetune
     from histozoo.evaluate.finetune.settings import PRESETS
 
-    # Without tiles: copies were joined into groups already, at the size that all encoders share.
-    split = make_split(
-        labelled.labels_N, [str(g) for g in labelled.groups_N], seed=plan.seed, fractions=FRACTIONS
-    )
     done = finetune(
         one.module(),
         labelled,
-        split,
-        mode=mode,  # type: ignore[arg-type]  # checked there, with the names of all modes
+        _split(plan, labelled, job),
+        mode=job.protocol.removeprefix(FINETUNE),  # type: ignore[arg-type]  # one of MODES, see `plan.check`
         mean=one.mean,
         std=one.std,
-        fraction=plan.fraction,
-        seed=plan.seed,
+        fraction=job.fraction,
+        seed=job.seed,
         settings=PRESETS[plan.preset],
         folder=folder,
         device=plan.device,
     )
-    facts = {
-        "lr": done.lr,
-        "best_step": done.best_step,
-        "parameters": done.parameters,
-        "fraction": done.fraction,
-    }
-    return done.predictions, {**facts, "rows": done.rows}
+    facts = {"lr": done.lr, "best_step": done.best_step, "parameters": done.parameters}
+    return done.predictions, {**facts, "fraction": done.fraction, "rows": done.rows}
+
+
+def _split(plan: Plan, labelled: LabelledTiles, job: Job) -> Split:
+    """Returns the split that all seeds share, if the task has one and so small a share of its labels can be drawn."""
+    from histozoo.evaluate.finetune.checks import check_task
+    from histozoo.evaluate.finetune.fractions import label_fraction
+
+    with _no_number(*UNDEFINED):
+        # Without tiles: copies were joined into groups already, at the size that all encoders share.
+        groups = [str(g) for g in labelled.groups_N]
+        split = make_split(
+            labelled.labels_N, groups, seed=plan.seeds[0], fractions=FRACTIONS, where=labelled.task
+        )
+        check_task(labelled, split)
+    with _no_number("HZ-I68"):
+        label_fraction(
+            labelled.labels_N, labelled.groups_N, split.train, fraction=job.fraction, seed=job.seed
+        )
+    return split
+
+
+@contextmanager
+def _no_number(*codes: str) -> Iterator[None]:
+    """Turns errors of these codes into "the task has no number"."""
+    try:
+        yield
+    except UsageError as error:
+        if error.code not in codes:
+            raise
+        said = (f"{error.code} {error.what}", error.where, error.got)
+        raise _UndefinedError("; ".join(text for text in said if text)) from error

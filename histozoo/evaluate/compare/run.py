@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from histozoo import __version__, durable
 from histozoo.evaluate.compare import record as recording
 from histozoo.evaluate.compare import table
-from histozoo.evaluate.compare.cells import Cell
-from histozoo.evaluate.compare.measure import Plan, measure
+from histozoo.evaluate.compare.measure import Measured, measure
 from histozoo.evaluate.compare.page import page
-from histozoo.evaluate.compare.standings import METRICS, Standings, offered, standings
+from histozoo.evaluate.compare.plan import Plan, check, jobs
+from histozoo.evaluate.compare.standings import METRICS, Standings, nothing, offered, standings
+from histozoo.evaluate.verdicts import enough
 
 
 def run(
@@ -32,35 +33,60 @@ def run(
         say: Receives a line per step.
 
     Raises:
-        UsageError, IntegrityError: What `measure` and `recording.record` raise.
+        UsageError, IntegrityError: What `measure` and `recording.record` raise; `HZ-I65`, too few resamples for so many comparisons.
+            Whatever can be known beforehand is refused before anything is measured.
     """
-    cells = measure(plan, say=say)
-    found = all_standings(cells, seed=plan.seed, resamples=resamples)
-    facts: dict[str, Any] = {
-        "command": command,
-        "version": __version__,
-        "seed": plan.seed,
-        "resamples": resamples,
-        "encoders": {one.name: one.facts() for several in plan.columns.values() for one in several},
-        "cells": [
-            {"model": c.model, "encoder": c.encoder, "task": c.task, "protocol": c.protocol, **c.facts}
-            for c in cells
-        ],
-    }
+    check(plan)
+    models, tasks = len(plan.columns), len(set(plan.tasks))
+    enough(resamples, max(tasks * (models - 1), models * (models - 1) // 2))
+    first = next(iter(plan.columns))
+    if record:
+        recording.target(first)
+    measured = measure(plan, say=say)
+    found = all_standings(measured, plan, resamples=resamples)
+    facts = _facts(plan, measured, command=command, resamples=resamples)
     table.write(found, plan.out, facts=facts)
     durable.write_text(plan.out / "results.html", page(found, facts=facts))
     if record:
-        first = next(iter(plan.columns))
         twin = next((name for name in plan.columns if name == f"random:{first}"), None)
-        rows = recording.rows(cells, first, twin, seed=plan.seed, resamples=resamples)
+        rows = recording.rows(measured.cells, first, twin, seed=plan.seeds[0], resamples=resamples)
         say(f"recorded: {recording.record(first, rows)}")
     return "\n\n".join(table.table(s) for s in found if s.metric == METRICS[0])
 
 
-def all_standings(cells: Sequence[Cell], *, seed: int = 0, resamples: int = 10_000) -> list[Standings]:
+def all_standings(measured: Measured, plan: Plan, *, resamples: int = 10_000) -> list[Standings]:
     """Returns standings of every protocol by every metric that it gives."""
     found = []
-    for protocol in dict.fromkeys(c.protocol for c in cells):
-        part = [c for c in cells if c.protocol == protocol]
-        found += [standings(part, metric=m, seed=seed, resamples=resamples) for m in offered(part)]
+    for label in dict.fromkeys(job.label for job in jobs(plan)):
+        cells, undefined = measured.of(label)
+        if not cells:
+            found.append(nothing(label, list(plan.columns), undefined))
+        for metric in offered(cells):
+            found.append(
+                standings(
+                    cells, metric=metric, seed=plan.seeds[0], resamples=resamples, undefined=undefined
+                )
+            )
     return found
+
+
+def _facts(plan: Plan, measured: Measured, *, command: str, resamples: int) -> dict[str, Any]:
+    return {
+        "command": command,
+        "version": __version__,
+        "seeds": list(plan.seeds),
+        "resamples": resamples,
+        "preset": plan.preset,
+        "encoders": {one.name: one.facts() for several in plan.columns.values() for one in several},
+        "cells": [
+            {
+                "model": c.model,
+                "encoder": c.encoder,
+                "task": c.task,
+                "protocol": c.protocol,
+                "seed": c.seed,
+                **c.facts,
+            }
+            for c in measured.cells
+        ],
+    }

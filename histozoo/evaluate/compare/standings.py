@@ -7,7 +7,7 @@ Shapes: M cells of a task, R resamples, T tasks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,9 @@ from histozoo.errors import UsageError
 from histozoo.evaluate import scored
 from histozoo.evaluate.calibration import METRICS as OF_PROBABILITIES
 from histozoo.evaluate.compare.cells import Cell
+from histozoo.evaluate.compare.shots import FewShots, few_shots
 from histozoo.evaluate.resampling import Floats, percentiles
+from histozoo.evaluate.seeds import SeedSummary, over_seeds
 from histozoo.evaluate.verdicts import NO_WINNER, Podium, Verdict, compare, over_tasks
 
 METRICS = ("balanced_accuracy", "roc_auc_ovr")
@@ -41,9 +43,11 @@ class Row:
         protocol, task, lineage, model: Of what.
         metric: A key of `scored.METRICS`.
         value: Of all rows predicted; the mean over seeds where a model is several.
-        low, high: The 95 % interval over groups.
+        low, high: The 95 % interval over groups: these very models, other patients.
         n, n_groups: Tiles scored and the groups they come from.
-        n_models: Cells averaged: seeds of random weights.
+        n_models: Cells averaged: seeds of random weights and of fine-tuning.
+        seed_sd: Standard deviation over seeds (of the weights where these are random, else of fine-tuning); None of a single one.
+        total_low, total_high: The 95 % interval over groups and seeds, see `histozoo.evaluate.seeds`; None of a single one.
         seen: A value of `SEEN`.
         undefined: Resamples that lacked a class and were left out.
         fingerprint: Of the task's data.
@@ -60,6 +64,9 @@ class Row:
     n: int
     n_groups: int
     n_models: int
+    seed_sd: float | None
+    total_low: float | None
+    total_high: float | None
     seen: str
     undefined: int
     fingerprint: str
@@ -76,9 +83,10 @@ class Standings:
         rows: Every model on every task.
         verdicts: The first model against every other, on every task, corrected for all of them together.
         clean: Tasks whose lineage no compared model is known to have seen.
-        lineages: Lineages of these tasks; below `FEWEST`, `podium.outcome` is always `no winner`.
+        lineages: Lineages of these tasks; below `FEWEST`, every outcome over tasks is `no winner`.
         podium: Ranks over the clean tasks; None where there are fewer than two or one model.
         undefined: Task -> why it has no number.
+        shots: Beside the deciding metric of a few-shot protocol, what each number of shots gave.
     """
 
     protocol: str
@@ -90,7 +98,8 @@ class Standings:
     clean: tuple[str, ...]
     lineages: int
     podium: Podium | None
-    undefined: dict[str, str]
+    undefined: Mapping[str, str]
+    shots: tuple[FewShots, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +112,12 @@ class _Task:
 
 
 def standings(
-    cells: Sequence[Cell], *, metric: str = METRICS[0], seed: int = 0, resamples: int = 10_000
+    cells: Sequence[Cell],
+    *,
+    metric: str = METRICS[0],
+    seed: int = 0,
+    resamples: int = 10_000,
+    undefined: Mapping[str, str] | None = None,
 ) -> Standings:
     """Returns how models stand by one protocol and metric.
 
@@ -112,59 +126,89 @@ def standings(
         metric: A key of `scored.METRICS`.
         seed: Of the resampling.
         resamples: Bootstrap resamples.
+        undefined: Task -> why it could not be measured, told beside those without this metric.
 
     Raises:
         UsageError: `HZ-I75` no cells, several protocols, or a model without a task that others have; `HZ-I65` the metric needs
-            probabilities, which the protocol does not give.
+            probabilities, which the protocol does not give, or there are too few resamples for so many comparisons.
     """
     models, tasks = _checked(cells, metric)
-    measured, undefined = [], {}
+    measured, absent = [], dict(undefined or {})
     for task in tasks:
         try:
             measured.append(_task([c for c in cells if c.task == task], models, metric, seed, resamples))
         except UsageError as error:
             if error.code not in ("HZ-I62", "HZ-I63"):
                 raise
-            undefined[task] = f"{error.code} {error.what}: {error.got}"
-    better = scored.METRICS[metric]
-    verdicts: Sequence[Verdict] = ()
-    if len(models) > 1 and measured:
-        verdicts = compare(
-            [t.name for t in measured],
-            models,
-            [t.values_M for t in measured],
-            [t.resampled_RM for t in measured],
-            against=models[0],
-            higher_is_better=better,
-        )
+            absent[task] = f"{error.code} {error.what}; {error.got}"
     clean = [t for t in measured if t.clean]
-    podium, lineages = None, len({t.rows[0].lineage for t in clean})
-    if len(models) > 1 and len(clean) > 1:
-        podium = over_tasks(
-            models,
-            [t.values_M for t in clean],
-            [t.resampled_RM for t in clean],
-            higher_is_better=better,
-            seed=seed,
-        )
-        if lineages < FEWEST:
-            podium = replace(podium, outcome=NO_WINNER)
+    lineages = len({t.rows[0].lineage for t in clean})
     return Standings(
         protocol=cells[0].protocol,
         metric=metric,
-        higher_is_better=better,
+        higher_is_better=scored.METRICS[metric],
         models=tuple(models),
         rows=tuple(row for t in measured for row in t.rows),
-        verdicts=tuple(verdicts),
+        verdicts=tuple(_verdicts(measured, models, metric)),
         clean=tuple(t.name for t in clean),
         lineages=lineages,
-        podium=podium,
+        podium=_podium(clean, models, metric, seed, crown=lineages >= FEWEST),
+        undefined=absent,
+        shots=few_shots(cells) if metric == METRICS[0] else (),
+    )
+
+
+def nothing(protocol: str, models: Sequence[str], undefined: Mapping[str, str]) -> Standings:
+    """Returns the standings of a protocol by which no task has a number."""
+    return Standings(
+        protocol=protocol,
+        metric=METRICS[0],
+        higher_is_better=True,
+        models=tuple(models),
+        rows=(),
+        verdicts=(),
+        clean=(),
+        lineages=0,
+        podium=None,
         undefined=undefined,
     )
 
 
+def _verdicts(measured: Sequence[_Task], models: Sequence[str], metric: str) -> list[Verdict]:
+    if len(models) < 2 or not measured:
+        return []
+    return compare(
+        [t.name for t in measured],
+        models,
+        [t.values_M for t in measured],
+        [t.resampled_RM for t in measured],
+        against=models[0],
+        higher_is_better=scored.METRICS[metric],
+    )
+
+
+def _podium(
+    clean: Sequence[_Task], models: Sequence[str], metric: str, seed: int, *, crown: bool
+) -> Podium | None:
+    if len(models) < 2 or len(clean) < 2:
+        return None
+    podium = over_tasks(
+        models,
+        [t.values_M for t in clean],
+        [t.resampled_RM for t in clean],
+        higher_is_better=scored.METRICS[metric],
+        seed=seed,
+    )
+    if crown:
+        return podium
+    told = tuple(replace(v, outcome=NO_WINNER) for v in podium.verdicts)
+    return replace(podium, verdicts=told, outcome=NO_WINNER)
+
+
 def offered(cells: Sequence[Cell]) -> list[str]:
     """Returns the metrics that these cells can give: those of guess and ranking, and calibration where scores are probabilities."""
+    if not cells:
+        return []
     return [*METRICS, *([CALIBRATION] if all(c.probabilities for c in cells) else [])]
 
 
@@ -182,27 +226,15 @@ def _task(cells: Sequence[Cell], models: Sequence[str], metric: str, seed: int, 
     columns = [[i for i, c in enumerate(ordered) if c.model == model] for model in models]
     values_M = np.array([values_C[places].mean() for places in columns])
     resampled_RM = np.stack([resampled_RC[:, places].mean(1) for places in columns], 1)
-    rows = []
-    for m, places in enumerate(columns):
-        low, high = percentiles(resampled_RM[:, m])
-        rows.append(
-            Row(
-                protocol=first.protocol,
-                task=first.task,
-                lineage=first.lineage,
-                model=models[m],
-                metric=metric,
-                value=float(values_M[m]),
-                low=low,
-                high=high,
-                n=len(first.labels_N),
-                n_groups=len(np.unique(first.groups_N)),
-                n_models=len(places),
-                seen=SEEN[ordered[places[0]].seen],
-                undefined=int(np.isnan(resampled_RM[:, m]).sum()),
-                fingerprint=first.fingerprint,
-            )
+    rows = [
+        _row(
+            [ordered[i] for i in places],
+            metric,
+            values_C[places],
+            resampled_RC[:, places],
         )
+        for places in columns
+    ]
     return _Task(
         name=first.task,
         rows=rows,
@@ -210,6 +242,48 @@ def _task(cells: Sequence[Cell], models: Sequence[str], metric: str, seed: int, 
         resampled_RM=resampled_RM,
         clean=all(c.seen is not True for c in cells),
     )
+
+
+def _row(cells: Sequence[Cell], metric: str, values_C: Floats, resampled_RC: Floats) -> Row:
+    """Returns the row of one model, which is one cell or several seeds."""
+    first, value_R = cells[0], resampled_RC.mean(1)
+    low, high = percentiles(value_R)
+    n_groups = len(np.unique(first.groups_N))
+    spread = _over_seeds(cells, values_C, resampled_RC, n_groups)
+    return Row(
+        protocol=first.protocol,
+        task=first.task,
+        lineage=first.lineage,
+        model=first.model,
+        metric=metric,
+        value=float(values_C.mean()),
+        low=low,
+        high=high,
+        n=len(first.labels_N),
+        n_groups=n_groups,
+        n_models=len(cells),
+        seed_sd=spread.seed_sd if spread else None,
+        total_low=spread.total_low if spread else None,
+        total_high=spread.total_high if spread else None,
+        seen=SEEN[first.seen],
+        undefined=int(np.isnan(value_R).sum()),
+        fingerprint=first.fingerprint,
+    )
+
+
+def _over_seeds(
+    cells: Sequence[Cell], values_C: Floats, resampled_RC: Floats, n_groups: int
+) -> SeedSummary | None:
+    """Returns the spread over seeds of the weights where there are several of them, each the mean of its fits, else over fits."""
+    encoders = list(dict.fromkeys(c.encoder for c in cells))
+    units = [[i for i, c in enumerate(cells) if c.encoder == e] for e in encoders]
+    if len(units) == 1:
+        units = [[i] for i in units[0]]
+    if len(units) == 1:
+        return None
+    values_S = [values_C[places].mean() for places in units]
+    resampled_RS = np.stack([resampled_RC[:, places].mean(1) for places in units], 1)
+    return over_seeds(values_S, resampled_RS, groups=n_groups)
 
 
 def _checked(cells: Sequence[Cell], metric: str) -> tuple[list[str], list[str]]:

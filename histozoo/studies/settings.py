@@ -1,0 +1,261 @@
+"""A study file: one TOML with a question, the settings that its presets share, and the presets themselves; read strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from histozoo.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multitask:
+    """Does pretraining on many tasks pay on tasks of other lineages?
+
+    Args:
+        models: Names for `histozoo evaluate`; the others are compared with the first.
+        tasks: Tasks of the pool.
+        protocols: Of `histozoo evaluate`.
+        finetune: Preset of fine-tuning, `small` or `full`.
+        seed: Of folds, splits, fits and resampling.
+        resamples: Bootstrap resamples of each interval.
+    """
+
+    models: tuple[str, ...]
+    tasks: tuple[str, ...]
+    protocols: tuple[str, ...]
+    finetune: str = "small"
+    seed: int = 0
+    resamples: int = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation:
+    """From which size of training set on is a pretrained encoder no better than a random one?
+
+    Args:
+        models: Names of encoders (entries, runs, `timm:`), of one architecture; each is compared with random weights.
+        sizes: Set that is trained on -> numbers of training groups, ascending.
+        away: Sets that are tested on as well, where they show the same objects as the set trained on.
+        modes: `frozen`, `finetuned`.
+        seeds: Each draws nested training sets, decoder and crops.
+        steps, px, batch_size, lr, decoder, precision: As in the training of one U-Net.
+        shrink: Pictures are reduced by this whole factor.
+        per_group: Pictures of each training group at most; 0 for all.
+        test: Share of the pictures trained on that is kept for testing.
+        metrics: The first decides.
+        seed: Of split and resampling.
+        resamples: Bootstrap resamples of each interval.
+    """
+
+    models: tuple[str, ...]
+    sizes: dict[str, tuple[int, ...]]
+    away: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ("frozen", "finetuned")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    steps: int = 2_000
+    px: int = 256
+    batch_size: int = 16
+    lr: float = 1e-3
+    decoder: tuple[int, ...] = (256, 128, 64, 32, 16)
+    precision: str = "fp32"
+    shrink: int = 1
+    per_group: int = 0
+    test: float = 0.5
+    metrics: tuple[str, ...] = ("dice", "iou", "object_dice", "aji_plus", "pq")
+    seed: int = 0
+    resamples: int = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slides:
+    """What tells slides apart: attention or the mean, frozen or fine-tuned on the tiles attended most, and how deep must the trunk be?
+
+    Args:
+        models: Names of encoders; each is compared with its random twin.
+        task: Task whose groups are slides.
+        poolings: Heads on frozen features; `mean` is what the others are compared with.
+        seeds: Of the heads.
+        folds, epochs, select, standardise: As in the plan of slides.
+        top_k: Tiles per slide for fine-tuning; 0 for none.
+        tuned_pooling: Pooling of the fine-tuned model.
+        tuning_epochs, tuning_lr, choosers: As in `Tuning`.
+        cut_tasks: Tasks of the pool on which every stage's features are probed.
+        margin: Loss of balanced accuracy that would not matter for a shorter trunk.
+        cka: Compare the blocks of frozen and fine-tuned model.
+        seed: Of folds and resampling.
+        resamples: Bootstrap resamples of each interval.
+    """
+
+    models: tuple[str, ...]
+    task: str
+    poolings: tuple[str, ...] = ("attention", "gated", "mean")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    folds: int = 5
+    epochs: int = 20
+    select: str = "loss"
+    standardise: bool = True
+    top_k: int = 64
+    tuned_pooling: str = "attention"
+    tuning_epochs: int = 20
+    tuning_lr: float = 1e-5
+    choosers: int = 3
+    cut_tasks: tuple[str, ...] = ()
+    margin: float = 0.02
+    cka: bool = True
+    seed: int = 0
+    resamples: int = 10_000
+
+
+Settings = Multitask | Segmentation | Slides
+KINDS: dict[str, type[Settings]] = {"multitask": Multitask, "segmentation": Segmentation, "slides": Slides}
+_TEXTS = ("name", "kind", "title", "question", "source", "expected")
+_CHOICES = {
+    "finetune": ("small", "full"),
+    "precision": ("fp32", "bf16"),
+    "select": ("loss", "accuracy"),
+    "modes": ("frozen", "finetuned"),
+    "poolings": ("attention", "gated", "mean", "max"),
+    "tuned_pooling": ("attention", "gated"),
+}
+_LEAST = {"seed": 0, "seeds": 0, "per_group": 0, "top_k": 0, "folds": 2, "px": 32, "resamples": 100}
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A study file with one of its presets.
+
+    Args:
+        name: For folders; lower case letters, digits and `_`.
+        kind: A key of `KINDS`.
+        title, question, source, expected: For the report.
+        preset: Which preset.
+        changed: What was set on the command line.
+        settings: Everything that decides the numbers, apart from the data.
+    """
+
+    name: str
+    kind: str
+    title: str
+    question: str
+    source: str
+    expected: str
+    preset: str
+    changed: Mapping[str, Any]
+    settings: Settings
+
+    def facts(self) -> dict[str, Any]:
+        """Returns what a second start in the same folder must agree with, as JSON types."""
+        return {
+            "schema": 1,
+            "study": self.name,
+            "kind": self.kind,
+            "preset": self.preset,
+            "changed": dict(self.changed),
+            "settings": dataclasses.asdict(self.settings),
+        }
+
+
+def read(path: str | Path, *, preset: str, changed: Mapping[str, Any] | None = None) -> Study:
+    """Reads a study file.
+
+    Args:
+        path: The file.
+        preset: The table `[preset.NAME]` that is put over the shared settings.
+        changed: Settings that win over the file.
+
+    Raises:
+        UsageError: `HZ-U41` no such file or no TOML, `HZ-U42` unknown key, `HZ-U43` a value of the wrong type or range, no such preset, or
+            a key that is missing.
+    """
+    path = Path(path)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(
+            "HZ-U41",
+            f"cannot read the study: {error}",
+            where=path,
+            next_step="see experiments/studies/ for the studies there are",
+        ) from error
+    texts = {key: _text(key, raw.pop(key, None), path) for key in _TEXTS}
+    presets = raw.pop("preset", {})
+    kind = KINDS[_one_of("kind", texts["kind"], tuple(KINDS), path)]
+    if not isinstance(presets, dict) or not all(isinstance(p, dict) for p in presets.values()):
+        raise _wrong("preset", presets, "tables [preset.small] and [preset.full]", path)
+    for keys in (raw, *presets.values(), changed or {}):
+        _known(keys, kind, path)
+    _one_of("preset", preset, tuple(presets), path)
+    values = {**raw, **presets[preset], **(changed or {})}
+    checked = {f.name: _value(f, values, path) for f in dataclasses.fields(kind)}
+    return Study(preset=preset, changed=changed or {}, settings=kind(**checked), **texts)
+
+
+def _known(keys: Mapping[str, Any], kind: type[Settings], where: Path) -> None:
+    names = [f.name for f in dataclasses.fields(kind)]
+    for key in keys:
+        if key not in names:
+            near = difflib.get_close_matches(key, names, n=1, cutoff=0.4)
+            raise UsageError(
+                "HZ-U42",
+                f"unknown study key {key!r}",
+                where=where,
+                expected=f"did you mean {near[0]!r}?" if near else f"one of {', '.join(sorted(names))}",
+                got=key,
+                next_step="correct or remove the key",
+            )
+
+
+def _value(field: dataclasses.Field[Any], values: Mapping[str, Any], where: Path) -> Any:
+    """Returns the value of a field as its type, or the field's default."""
+    if field.name not in values:
+        if field.default is dataclasses.MISSING:
+            raise _wrong(field.name, "nothing", "a value in the file or its preset", where)
+        return field.default
+    return _typed(field.name, str(field.type), values[field.name], where)
+
+
+def _typed(key: str, kind: str, value: Any, where: Path) -> Any:
+    if kind.startswith("dict"):
+        if not isinstance(value, dict) or not value:
+            raise _wrong(key, value, "a table with one entry or more", where)
+        return {name: _typed(key, "tuple[int, ...]", item, where) for name, item in value.items()}
+    if kind.startswith("tuple"):
+        items = value if isinstance(value, list | tuple) else None
+        if items is None or (not items and key not in ("away", "cut_tasks")) or len({*map(repr, items)}) < len(items):
+            raise _wrong(key, value, "a list of values, each once", where)
+        return tuple(_typed(key, kind[6:].partition(",")[0], item, where) for item in items)
+    types: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
+    good = isinstance(value, types[kind]) and (kind == "bool" or not isinstance(value, bool))
+    good = good and value in _CHOICES.get(key, (value,)) and (value != "")
+    if not good or (kind == "int" and value < _LEAST.get(key, 1)) or (kind == "float" and not value > 0):
+        expected = f"{kind}, {_LEAST.get(key, 1)} or more" if kind == "int" else kind
+        raise _wrong(key, value, " or ".join(_CHOICES.get(key, (expected,))), where)
+    return float(value) if kind == "float" else value
+
+
+def _text(key: str, value: Any, where: Path) -> str:
+    good = isinstance(value, str) and value.strip() and (key != "name" or _NAME.fullmatch(value))
+    if not good:
+        expected = "lower case letters, digits and _" if key == "name" else "a text"
+        raise _wrong(key, "nothing" if value is None else value, expected, where)
+    return " ".join(str(value).split())
+
+
+def _one_of(key: str, value: str, known: tuple[str, ...], where: Path) -> str:
+    if value not in known:
+        raise _wrong(key, value, f"one of {', '.join(known)}", where)
+    return value
+
+
+def _wrong(key: str, got: Any, expected: str, where: Path) -> UsageError:
+    return UsageError(
+        "HZ-U43", f"study key {key!r} has a wrong value", where=where, expected=expected, got=repr(got)
+    )
