@@ -29,8 +29,8 @@ _LEFT_OUT = (
     "lineage. Grouped five-fold cross-validation over all tiles of the task."
 )
 _NEVER_SEEN = (
-    "Measured on these weights, on data of which no lineage was in the corpus. Grouped five-fold cross-validation over all tiles of the "
-    "task, by `histozoo evaluate`."
+    "Measured on these weights, on data of which no lineage was in the corpus, by `histozoo evaluate`. Grouped five-fold cross-validation "
+    "over all tiles of the task; protocols that begin with finetune\\_ train the weights on and score the test groups of one split."
 )
 _TRAINED_ON = (
     "Measured on these weights. The trunk saw the training groups of these tasks; a probe learned on them too and was scored on groups "

@@ -18,13 +18,7 @@ from numpy.typing import NDArray
 import histozoo
 from histozoo import durable, earlier_rows, feature_files
 from histozoo.claim import claimed
-from histozoo.errors import (
-    HistozooError,
-    IntegrityError,
-    Interrupted,
-    RejectedInputs,
-    UsageError,
-)
+from histozoo.errors import HistozooError, IntegrityError, Interrupted, RejectedInputs, UsageError
 from histozoo.feature_files import Features, Report, report_path
 from histozoo.integrity import differing
 from histozoo.tile_lists import TileList, find_tiles, printable
@@ -109,13 +103,12 @@ class _Run:
         edge: Edge,
     ) -> None:
         from histozoo import contract, registry
-        from histozoo.loading import load
 
         entry = registry.resolve(model)
         contract.check_mpp(entry, mpp)
         self.names, self.out, self.batch_size = tiles.names, out, batch_size
         self.device = device
-        self.model = load(model, device=device)
+        self.model_name = model
         tile_px = entry.ours["contract"]["tile_px"]
         self.reader = TileReader(tiles, contract.transform(entry), tile_px=tile_px, edge=edge)
         self.feature_dim = entry.feature_dim
@@ -144,6 +137,9 @@ class _Run:
 
     def work(self, *, max_rejected: float, progress: Progress | None) -> None:
         """Goes through all rows batch by batch; saves at intervals, at the end, and when interrupted."""
+        from histozoo.loading import load
+
+        self.model = load(self.model_name, device=self.device)
         limit = max(ALWAYS_TOLERATED, int(max_rejected * len(self.names)))
         try:
             for start in range(0, len(self.names), self.batch_size):

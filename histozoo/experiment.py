@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from histozoo.errors import UsageError
-from histozoo.recipes import PRESETS
 from histozoo.registry import check_name
 
 
@@ -109,6 +108,15 @@ def read(path: str | Path, **overrides: Any) -> Experiment:
     Raises:
         UsageError: `HZ-U41` no such file or no TOML, `HZ-U42` unknown key, `HZ-U43` a value of the wrong type or range.
     """
+    return resolve(glance(path, **overrides), where=path)
+
+
+def glance(path: str | Path, **overrides: Any) -> dict[str, Any]:
+    """Returns what file and overrides say, keys checked, values not: what can be told without importing the recipes.
+
+    Raises:
+        UsageError: `HZ-U41` no such file or no TOML, `HZ-U42` unknown key.
+    """
     path = Path(path)
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -119,19 +127,16 @@ def read(path: str | Path, **overrides: Any) -> Experiment:
             where=path,
             next_step="see experiments/ for examples",
         ) from error
-    return resolve({**raw, **overrides}, where=path)
+    raw = {**raw, **overrides}
+    _check_keys(raw, path)
+    return raw
 
 
-def resolve(raw: dict[str, Any], *, where: object = "") -> Experiment:
-    """Fills `raw` from the preset and checks every key and type.
-
-    Raises:
-        UsageError: `HZ-U42` unknown key, with the nearest known one; `HZ-U43` a value of the wrong type or range.
-    """
-    fields = {f.name: f.type for f in dataclasses.fields(Experiment)}
+def _check_keys(raw: dict[str, Any], where: object) -> None:
+    fields = [f.name for f in dataclasses.fields(Experiment)]
     for key in raw:
         if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1, cutoff=0.4)
+            near = difflib.get_close_matches(key, fields, n=1, cutoff=0.65)
             raise UsageError(
                 "HZ-U42",
                 f"unknown experiment key {key!r}",
@@ -140,6 +145,16 @@ def resolve(raw: dict[str, Any], *, where: object = "") -> Experiment:
                 got=key,
                 next_step="correct or remove the key",
             )
+
+
+def resolve(raw: dict[str, Any], *, where: object = "") -> Experiment:
+    """Fills `raw` from the preset and checks every key and type.
+
+    Raises:
+        UsageError: `HZ-U42` unknown key, with the nearest known one; `HZ-U43` a value of the wrong type or range.
+    """
+    _check_keys(raw, where)
+    fields = {f.name: f.type for f in dataclasses.fields(Experiment)}
     values = {**_DEFAULTS, **raw}
     architecture, _, tag = check_name(values.get("name")).partition(".")
     recipe = tag.partition("_")[0]
@@ -154,6 +169,8 @@ def resolve(raw: dict[str, Any], *, where: object = "") -> Experiment:
 
 
 def _preset(recipe: str, preset: object, where: object) -> dict[str, Any]:
+    from histozoo.recipes import PRESETS  # here, since it imports torch
+
     if recipe not in PRESETS:
         raise UsageError(
             "HZ-U43", "unknown recipe", where=where, expected=f"one of {', '.join(PRESETS)}", got=recipe

@@ -231,6 +231,11 @@ def _build(entry: Entry, timm_kwargs: dict[str, Any], *, file: str = "") -> nn.M
         if not timm_kwargs or "argument" not in str(error):
             raise
         raise _option_error(entry, "the architecture does not take an option", str(error)) from error
+    except IndexError as error:
+        if "out_indices" not in timm_kwargs:
+            raise
+        got = f"out_indices={timm_kwargs['out_indices']}"
+        raise _option_error(entry, "the architecture has no feature level of this index", got) from error
     getattr(model, "pretrained_cfg", {}).pop("file", None)
     return model
 

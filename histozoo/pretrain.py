@@ -8,6 +8,7 @@ Starting the same command again continues the run; final weights are bit-identic
 
 from __future__ import annotations
 
+import difflib
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from histozoo import checkpoints, devices, durable, run_folder
 from histozoo import experiment as experiments
 from histozoo.data.mixing import MixedTiles, TaskTiles
 from histozoo.data.views import Views, normalise
-from histozoo.errors import Interrupted
+from histozoo.errors import Interrupted, UsageError
 from histozoo.evaluate.statistics import balanced_accuracy
 from histozoo.experiment import Experiment
 from histozoo.recipes import RECIPES, Recipe
@@ -72,13 +73,13 @@ def run(
         return folder
     for t in kept:
         t.require(data_root)
+    check_start(experiment)
     if experiment.precision == "bf16" and devices.emulates_bfloat16(devices.choose(device)):
         warnings.warn(
             "HZ-U45 this processor has no bfloat16 instructions and imitates them, about nine times slower than float32; "
             "a run of your own is faster with --set 'precision=\"fp32\"'",
             stacklevel=2,
         )
-    folder.mkdir(parents=True, exist_ok=True)
     with run_folder.locked(folder):
         durable.remove_stale(folder)
         prepared = prepare_tasks(
@@ -117,6 +118,33 @@ def build_recipe(experiment: Experiment, tasks: Mapping[str, Prepared]) -> Recip
         _backbone(experiment), classes, views=views, settings=experiment.settings()
     )
     return recipe.to(memory_format=torch.channels_last)
+
+
+def check_start(experiment: Experiment) -> None:
+    """Refuses an architecture or a start that nobody has, before tiles are decoded.
+
+    Raises:
+        UsageError: `HZ-U43`, timm has no such architecture or no such pretrained weights; `HZ-C19`, `HZ-C20`, no such entry.
+    """
+    import timm
+
+    from histozoo import registry
+
+    start = experiment.init.removeprefix("timm:")
+    if experiment.init not in ("random", f"timm:{start}"):
+        registry.resolve(experiment.init)
+    for name, there in (
+        (experiment.architecture, timm.is_model(experiment.architecture)),
+        (start, not experiment.init.startswith("timm:") or timm.is_model_pretrained(start)),
+    ):
+        if not there:
+            near = difflib.get_close_matches(name, timm.list_models(), 3, 0.5)
+            raise UsageError(
+                "HZ-U43",
+                f"timm has no {'model' if name == experiment.architecture else 'pretrained weights'} of this name",
+                expected=f"such as {', '.join(near)}" if near else "a name that timm.list_models() gives",
+                got=name,
+            )
 
 
 def _backbone(experiment: Experiment) -> torch.nn.Module:

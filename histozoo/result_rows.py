@@ -49,7 +49,11 @@ def verdict(results: Sequence[Result], corpus: Iterable[Mapping[str, Any]]) -> s
 
 
 def _verdict(differences: Sequence[Result], corpus: Iterable[Mapping[str, Any]]) -> str:
-    lineage = {part["task"]: part["lineage"] for part in corpus}
+    from histozoo.tasks import TASKS
+
+    # Tasks that the model never saw are not in its corpus; several of them may share slides all the same.
+    lineage = {name: task.lineage for name, task in TASKS.items()}
+    lineage |= {part["task"]: part["lineage"] for part in corpus}
     lineages = {lineage.get(r["task"], r["task"]) for r in differences}
     above = sum(r["interval"] is not None and r["interval"][0] > 0 for r in differences)
     below = sum(r["interval"] is not None and r["interval"][1] < 0 for r in differences)

@@ -28,15 +28,21 @@ def is_first_process() -> bool:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds the run folder for this process.
+    """Makes the run folder if need be, and holds it for this process.
 
     Raises:
+        ResourceError: `HZ-F42`, the folder cannot be made or written.
         UsageError: `HZ-F48`, another process trains in it; says host, process id and since when.
     """
-    if not is_first_process():
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a+", encoding="utf-8") if is_first_process() else None
+    except OSError as error:
+        raise durable.resource_error(folder, 0, error) from error
+    if lock is None:
         yield
         return
-    with (folder / ".lock").open("a+", encoding="utf-8") as file:
+    with lock as file:
         try:
             # The kernel drops the lock with its owner, so a killed run never blocks the next one.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,7 +136,9 @@ def environment() -> dict[str, Any]:
     import transformers
 
     code = Path(__file__).parent
-    trained_by = [code / n for n in ("pretrain.py", "training_data.py", "engine.py", "hooks.py", "experiment.py")]
+    trained_by = [
+        code / n for n in ("pretrain.py", "training_data.py", "engine.py", "hooks.py", "experiment.py")
+    ]
     trained_by += sorted([*(code / "recipes").glob("*.py"), *(code / "data").glob("*.py")])
     return {
         "python": platform.python_version(),

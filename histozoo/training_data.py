@@ -114,10 +114,11 @@ def describe(p: Prepared) -> dict[str, Any]:
     t = p.task
     facts = {
         key: getattr(t, key)
-        for key in ("kind", "organ", "stain", "mpp", "licence", "source", "citation", "lineage")
+        for key in ("kind", "organ", "stain", "mpp", "source", "citation", "lineage")
     }
     return {
         **facts,
+        "licence": t.stated_licence,
         "classes": list(t.classes),
         "n": len(p.labels_N),
         "n_groups": len(set(p.groups)),

@@ -57,11 +57,16 @@ def stop(_: int, __: int) -> None:
 
 
 def test_h60_a_file_that_holds_other_tiles_is_refused_and_left_alone(
-    tiles: Path, out: Path, tmp_path: Path
+    tiles: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(tiles, out)
     before = out.read_bytes(), embed.report_path(out).read_bytes()
     other = draw_tiles(tmp_path / "other", ["0.png", "x/new.png"])
+    from histozoo import loading
+
+    monkeypatch.setattr(
+        loading, "load", lambda *a, **k: pytest.fail("a model was loaded before the output was looked at")
+    )
     with pytest.raises(UsageError, match=r"HZ-H60 .*holds 5 tiles that this source does not name") as caught:
         run(other, out)
     assert "6 rows" in caught.value.got and "1.png, 2.png" in caught.value.got

@@ -169,7 +169,7 @@ def test_names_that_are_none_are_refused_with_the_nearest(name, code, says):
 
 def test_i67_tiles_of_another_size_or_kind_are_refused():
     for bad in (tiles(px=32), tiles().astype(np.float32), tiles()[:0]):
-        with pytest.raises(UsageError, match="HZ-I67 .* does not take these tiles"):
+        with pytest.raises(UsageError, match=r"HZ-I67 .* does not take these tiles"):
             encoder(ENTRY).features(bad)
     with pytest.raises(UsageError, match="HZ-I67"):
         encoder(ENTRY, tile_px=0)

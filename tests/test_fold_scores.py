@@ -25,7 +25,10 @@ def patients(rng, *, groups: int, shift: float = 1.0, width: int = 20):
 
 def ridge_over_folds(f_ND, labels_N, groups_N, rng, *, shift: float = 1.0):
     """Predictions of a ridge classifier over five folds of patients, and the true AUROC of the five, averaged."""
-    fold_N = rng.permutation(groups_N.max() + 1)[groups_N] % 5
+    labels_G, fold_G = labels_N[::5], np.empty(groups_N.max() + 1, dtype=int)
+    for label in (0, 1):  # both classes in every fold
+        fold_G[labels_G == label] = rng.permutation((labels_G == label).sum()) % 5
+    fold_N = fold_G[groups_N]
     scores_N, truths = np.empty(len(labels_N)), []
     for fold in range(5):
         train = fold_N != fold

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from histozoo import checkpoints, experiment, pretrain, run_folder, training_data
 from histozoo.data.splits import Split
-from histozoo.errors import IntegrityError, UsageError
+from histozoo.errors import IntegrityError, ResourceError, UsageError
 from histozoo.tasks import TASKS
 from tests.fakes.tasks import DRAWN, write_drawn
 
@@ -107,7 +107,9 @@ def test_the_same_command_again_does_nothing_when_done_and_the_same_from_scratch
 
 
 @pytest.mark.parametrize("what", ["experiment", "data"])
-def test_f44_a_finished_run_does_not_answer_for_another_experiment_or_other_data(drawn: Path, what: str) -> None:
+def test_f44_a_finished_run_does_not_answer_for_another_experiment_or_other_data(
+    drawn: Path, what: str
+) -> None:
     folder = run(drawn)
     if what == "data":
         from PIL import Image
@@ -330,3 +332,20 @@ def test_two_processes_train_one_model_with_absent_heads_and_a_frozen_trunk(draw
     assert json.loads((folder / "environment.json").read_text())["processes"] == 2
     assert all(torch.isfinite(v).all() for v in load_file(folder / "final" / "model.safetensors").values())
     assert digest(folder) != digest(run(drawn))
+
+
+def test_a_start_that_nobody_has_is_refused_before_tiles_are_decoded(drawn: Path) -> None:
+    for change, code in (
+        ({"init": "nope"}, "HZ-C20"),
+        ({"init": "timm:resnet18.nope"}, "HZ-U43"),
+        ({"name": "resnett18.multitask_drawn"}, "HZ-U43"),
+    ):
+        with pytest.raises(UsageError, match=code):
+            run(drawn, **change)
+    assert not (drawn.parent / "runs").exists()
+
+
+def test_a_run_folder_that_cannot_be_made_is_a_clear_error(drawn: Path) -> None:
+    (drawn.parent / "taken").write_text("a file")
+    with pytest.raises(ResourceError, match="HZ-F42"):
+        run(drawn, runs="taken")

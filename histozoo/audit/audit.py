@@ -147,8 +147,8 @@ def _record(found: Read, probes: Sequence[Probed], copies: dict[str, Any]) -> Ta
     rows, task = found.rows, found.rows.task
     counts = np.bincount(rows.labels_N, minlength=len(task.classes)).tolist()
     return TaskAudit(
-        name=task.name, kind=task.kind, organ=task.organ, stain=task.stain, licence=task.licence,
-        licence_kind=licence.kind(task.licence), lineage=task.lineage, classes=task.classes,
+        name=task.name, kind=task.kind, organ=task.organ, stain=task.stain, licence=task.stated_licence,
+        licence_kind=licence.kind(task.stated_licence), lineage=task.lineage, classes=task.classes,
         n=len(rows.names), n_read=len(found.drawn_N), refused=found.refused,
         counts=dict(zip(task.classes, counts, strict=True)), groups=leaks.groups_of(rows), splits=leaks.splits_of(rows),
         formats=_formats(found), statistics=_statistics(found), probes={p.family: p.to_json() for p in probes}, duplicates=copies,

@@ -22,8 +22,8 @@ def chain(tasks: Sequence[Task]) -> dict[str, Any]:
 
     The freest corpus is every task whose own licence is permissive.
     """
-    corpus = [{"task": task.name, "licence": task.licence} for task in tasks]
-    kinds = {task.name: licence.kind(task.licence) for task in tasks}
+    corpus = [{"task": task.name, "licence": task.stated_licence} for task in tasks]
+    kinds = {task.name: licence.kind(task.stated_licence) for task in tasks}
     word, reason = licence.weights_licence(corpus)
     alone = {item["task"]: licence.weights_licence([item])[0] for item in corpus}
     return {
@@ -40,14 +40,18 @@ def find(task: Task, found: dict[str, Any]) -> list[Finding]:
     own = found["alone"][task.name]
     if own["licence"] == "apache-2.0":
         return []
-    sentence = f"Weights trained on this task are for {own['use']}: its licence is {found['kinds'][task.name]} ({task.licence})."
+    sentence = f"Weights trained on this task are for {own['use']}: its licence is {found['kinds'][task.name]} ({task.stated_licence})."
     return [
         Finding(
             code="licence-narrows-use",
             severity="note",
             task=task.name,
             sentence=sentence,
-            evidence={"licence": task.licence, "kind": found["kinds"][task.name], "weights": own["licence"]},
+            evidence={
+                "licence": task.stated_licence,
+                "kind": found["kinds"][task.name],
+                "weights": own["licence"],
+            },
             next_step="leave it out of weights that are to be free, or ask its owners",
         )
     ]

@@ -6,10 +6,10 @@ Exit codes: 0 done; 2 usage; 3 bytes or provenance are not what was published; 4
 
 from __future__ import annotations
 
-from histozoo.cli import looking, making, measuring, pool, using
+from histozoo.cli import looking, making, measuring, pool, studying, using
 from histozoo.cli.app import app
 
-__all__ = ["app", "looking", "main", "making", "measuring", "pool", "using"]
+__all__ = ["app", "looking", "main", "making", "measuring", "pool", "studying", "using"]
 
 
 def main() -> None:

@@ -36,7 +36,9 @@ def pretrain(
     ] = None,
 ) -> None:
     """Train a backbone; the same command continues a stopped run."""
-    from histozoo import pretrain as training
+    changes = _overrides(settings or ())
+    _glance(experiment, data_root, runs, changes)
+    from histozoo import pretrain as training  # torch comes with it
 
     run = training.run(
         experiment,
@@ -48,7 +50,7 @@ def pretrain(
         workers=workers,
         device=device,
         say=_say,
-        **_overrides(settings or ()),
+        **changes,
     )
     out.print(f"done: {run}\nnext: histozoo publish {run}", markup=False, soft_wrap=True)
 
@@ -70,6 +72,8 @@ def publish(
 
     places = {key: path for key, path in (("zoo", zoo), ("cards", cards)) if path}
     bundle = make_bundle(run, out=target, embed=embed, **places)
+    for note in _notes(bundle, zoo):
+        _say(f"note: {note}")
     again = "".join(f" --{key} {path}" for key, path in places.items())
     _say(f"done: {bundle}\nnext: histozoo verify {bundle}, then histozoo push {bundle} --dry-run{again}")
 
@@ -88,7 +92,11 @@ def push(
 
     places: dict[str, Any] = {key: path for key, path in (("zoo", zoo), ("cards", cards)) if path}
     revision = upload(bundle, repo=repo, private=private, dry_run=dry_run, say=_say, **places)
-    _say(f"revision: {revision}" if revision else "a trial: nothing was sent, and the Hub was not asked anything")
+    _say(
+        f"revision: {revision}"
+        if revision
+        else "a trial: nothing was sent, and the Hub was not asked anything"
+    )
 
 
 @app.command()
@@ -115,6 +123,39 @@ def card(
         out.print(f"written: {path}", markup=False, soft_wrap=True)
     cards.require_fresh(ZOO, folder)
     out.print("all cards are as rendered from their entries")
+
+
+def _notes(bundle: Path, zoo: Path | None) -> list[str]:
+    """Returns what a publisher should know of a card before anybody else reads it."""
+    from histozoo import registry
+
+    ours = registry.read_entry(bundle / "config.json").ours
+    notes = (
+        []
+        if ours["results"]
+        else ["nothing was measured: the card says so; `histozoo evaluate RUN`, then publish again"]
+    )
+    folders = {registry.ZOO, zoo or registry.ZOO}
+    others = [registry.read_entry(path).ours for folder in folders for path in sorted(folder.glob("*.json"))]
+    for field in ("intended_use", "limits"):
+        if same := [o["name"] for o in others if o["name"] != ours["name"] and o[field] == ours[field] != ""]:
+            notes.append(
+                f"{field} is word for word that of {same[0]}: make sure that it is true of this model"
+            )
+    return notes
+
+
+def _glance(experiment: Path, data_root: Path | None, runs: Path, changes: dict[str, Any]) -> None:
+    """Tells simple mistakes in a second, before anything is imported that takes many."""
+    from histozoo import experiment as experiments
+    from histozoo.tasks import task
+
+    raw = experiments.glance(experiment, **changes)
+    names = raw.get("tasks", ())
+    known = [task(name) for name in names if isinstance(name, str)] if isinstance(names, list | tuple) else []
+    if not (runs / str(raw.get("name")) / "final").exists():
+        for t in known:
+            t.require(data_root)
 
 
 def _say(line: str) -> None:

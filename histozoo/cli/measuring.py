@@ -46,20 +46,36 @@ def evaluate(
     ] = Path("runs/evaluate"),
     cache: Annotated[Path, typer.Option(help="Where decoded tiles and features are kept.")] = Path("runs"),
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of each interval.")] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of folds, splits and fits.")] = 0,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=0, help="Of folds, splits and fits, 0 where left out; may be repeated for finetune_."
+        ),
+    ] = None,
     preset: Annotated[
         str, typer.Option(help="Of fine-tuning: small (a processor) or full (a GPU).")
     ] = "small",
     fraction: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the training labels that fine-tuning gets.")
-    ] = 1.0,
+        list[float] | None,
+        typer.Option(
+            help="Share of the training labels that finetune_ gets, all where left out; may be repeated."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     record: Annotated[
         bool, typer.Option("--record", help="Put what was found of the first model onto its entry and card.")
     ] = False,
 ) -> None:
     """Measure models: values with intervals over groups, paired differences, ranks, and a page to read."""
-    if task is None:
+    if not task:
+        if record or protocol:
+            raise UsageError(
+                "HZ-I75",
+                "--record and --protocol belong to tasks of the pool",
+                expected="--task NAME beside them",
+                got=", ".join(models),
+                next_step="`histozoo tasks` lists the pool; a run alone needs neither",
+            )
         _own_tasks(models, without or [], data_root=data_root, cache=cache / "tiles", resamples=resamples)
         return
     if without:
@@ -78,7 +94,7 @@ def evaluate(
             "cache": cache,
             "data_root": data_root,
         }
-        | {"seed": seed, "preset": preset, "fraction": fraction},
+        | {"seeds": seed or [0], "preset": preset, "fractions": fraction or [1.0]},
         device=device,
         resamples=resamples,
         record=record,
@@ -111,10 +127,10 @@ def _side_by_side(
     names: list[str], plan: dict[str, Any], *, device: str, resamples: int, record: bool
 ) -> None:
     from histozoo import devices
-    from histozoo.evaluate.compare import measure, run
+    from histozoo.evaluate.compare import run
+    from histozoo.evaluate.compare.plan import Plan, columns
 
-    columns = measure.columns(names)
-    chosen = measure.Plan(columns=columns, device=str(devices.choose(device)), **plan)
+    chosen = Plan(columns=columns(names), device=str(devices.choose(device)), **plan)
     command = shlex.join(["histozoo", *sys.argv[1:]])
     tables = run.run(chosen, resamples=resamples, command=command, record=record, say=_say)
     out.print(tables, markup=False, soft_wrap=True)

@@ -140,11 +140,9 @@ def _serialised(arrays: Arrays, facts: Mapping[str, Any]) -> bytes:
     from safetensors.numpy import save
 
     order = json.dumps(list(arrays))  # the format sorts by name, blocks have an order
-    metadata = {
-        "made_of": json.dumps(facts, sort_keys=True),
-        "order": order,
-        "sha256": _checksum(arrays, order),
-    }
+    told = {"made_of": facts, "order": order, "sha256": _checksum(arrays, order)}
+    # One text, since the format's writer puts several in no fixed order.
+    metadata = {"histozoo": json.dumps(told, sort_keys=True)}
     data: bytes = save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, metadata=metadata)
     return data
 
@@ -175,12 +173,12 @@ def verified(path: Path, facts: Mapping[str, Any]) -> Arrays:
     from histozoo.header import read_header
 
     try:
-        metadata = read_header(path).metadata
+        told = json.loads(read_header(path).metadata["histozoo"])
         with safe_open(path, framework="np") as file:
-            arrays: Arrays = {name: file.get_tensor(name) for name in json.loads(metadata["order"])}
+            arrays: Arrays = {name: file.get_tensor(name) for name in json.loads(told["order"])}
             complete = set(arrays) == set(file.keys())
-        good = complete and metadata["sha256"] == _checksum(arrays, metadata["order"])
-        same = json.loads(metadata["made_of"]) == json.loads(json.dumps(facts))
+        good = complete and told["sha256"] == _checksum(arrays, told["order"])
+        same = told["made_of"] == json.loads(json.dumps(facts))
     except Exception as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
     if not (good and same):

@@ -24,6 +24,10 @@ from histozoo.errors import UsageError
 Floats = NDArray[np.float64]
 
 _TOLERANCE = 1e-5  # of the largest preconditioned gradient entry of the mean loss
+_SHARE = (
+    1e-3  # and of the mean loss itself, which is far below 1 where classes can be told apart and C is large
+)
+_SMALLEST = 1e-8  # a gradient below it lowers the loss by less than its last digit
 _MAX_STEPS = 2_000
 _NO_VARIANCE = 1e-10  # directions below this share of the largest eigenvalue are left at zero weight
 
@@ -120,19 +124,24 @@ class _Problem:
         # form: W = (w/2, -w/2) has half its squared norm.
         penalty = (2.0 if self.classes == 2 else 1.0) / (c * self.tiles)
         scale_R1 = np.append(1 / np.sqrt(self.curvature_R + penalty), 1.0)[:, None]
-        found = minimize(
-            lambda u: self._loss(u.reshape(start.shape) * scale_R1, penalty, scale_R1),
-            (start / scale_R1).ravel(),
-            jac=True,
-            method="L-BFGS-B",
-            options={
-                "gtol": _TOLERANCE,
-                "ftol": 0.0,
-                "maxiter": _MAX_STEPS,
-                "maxfun": 2 * _MAX_STEPS,
-                "maxcor": 20,
-            },
-        )
+        tolerance, u = _TOLERANCE, (start / scale_R1).ravel()
+        while True:
+            found = minimize(
+                lambda u: self._loss(u.reshape(start.shape) * scale_R1, penalty, scale_R1),
+                u,
+                jac=True,
+                method="L-BFGS-B",
+                options={
+                    "gtol": tolerance,
+                    "ftol": 0.0,
+                    "maxiter": _MAX_STEPS,
+                    "maxfun": 2 * _MAX_STEPS,
+                    "maxcor": 20,
+                },
+            )
+            tolerance, u = max(_SHARE * found.fun, _SMALLEST), found.x
+            if not found.success or np.abs(found.jac).max() <= tolerance:
+                break
         if np.abs(found.jac).max() > _TOLERANCE:
             raise UsageError(
                 "HZ-U51",

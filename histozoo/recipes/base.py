@@ -32,6 +32,10 @@ class Recipe(nn.Module, ABC):
     def lr_factor(self, group: int, step: int) -> float:
         """Returns what the learning rate of parameter group `group` is multiplied by at `step`."""
 
+    def weight_decay_at(self, group: int, step: int) -> float | None:
+        """Returns the weight decay of parameter group `group` at `step`, or None where it stays as `param_groups` says."""
+        return None
+
     def prepare(self, batches: Iterable[Batch]) -> None:
         """Called once before the first step, before the optimizer exists, with a few mixed batches."""
 

@@ -12,7 +12,7 @@ from histozoo.evaluate.compare.page import CSS
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of words under a head; the first column is text, the others are numbers."""
+    """Rows of words and numbers under a head."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -70,8 +70,10 @@ def markdown(document: Document) -> str:
 
 def _markdown(block: Block) -> str:
     if isinstance(block, Table):
-        lines = [block.head, tuple("---" if i == 0 else "---:" for i in range(len(block.head))), *block.rows]
-        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+        lines = [block.head, ("---",) * len(block.head), *block.rows]
+        return "\n".join(
+            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+        )
     if isinstance(block, Plot):
         return f"![{block.alt}]({block.file})"
     if isinstance(block, Points):
@@ -114,7 +116,12 @@ def _table(table: Table) -> str:
 
 
 def _cells(row: Sequence[str]) -> list[str]:
-    return [f"<td{' class=n' if i else ''}>{escape(cell)}</td>" for i, cell in enumerate(row)]
+    return [f"<td{' class=n' if _is_number(cell) else ''}>{escape(cell)}</td>" for cell in row]
+
+
+def _is_number(cell: str) -> bool:
+    """Whether a cell begins with a number, to be kept on one line at the right."""
+    return cell.lstrip("+-")[:1].isdigit() and not any(letter.isalpha() for letter in cell)
 
 
 def _image(plot: Plot) -> str:

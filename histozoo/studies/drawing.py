@@ -55,7 +55,9 @@ def forest(dots: Sequence[Dot], *, label: str, zero: bool = False) -> str:
     grid = [_upright(axis.at(v), top, y, f"{v:g}") for v in axis.ticks]
     if zero:
         x = axis.at(0)
-        grid.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{y:.1f}" stroke="{_DIM}" stroke-width="1.5"/>')
+        grid.append(
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{y:.1f}" stroke="{_DIM}" stroke-width="1.5"/>'
+        )
     marks.append(_words(_LEFT + _PLOT / 2, y + 32, label, anchor="middle"))
     return _page(_LEFT + _PLOT + _RIGHT, y + 42, [*grid, *_key(series), *marks], label)
 
@@ -108,7 +110,9 @@ class _Axis:
 
     @property
     def ticks(self) -> list[float]:
-        return [round(self.low + self.step * i, 6) for i in range(round((self.high - self.low) / self.step) + 1)]
+        return [
+            round(self.low + self.step * i, 6) for i in range(round((self.high - self.low) / self.step) + 1)
+        ]
 
     def at(self, value: float) -> float:
         return self.first + (self.last - self.first) * (value - self.low) / (self.high - self.low)
@@ -156,8 +160,9 @@ def _key(series: Sequence[str]) -> list[str]:
 
 
 def _page(width: float, height: float, marks: Sequence[str], label: str) -> str:
+    box = f"0 0 {width:.0f} {height:.0f}"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" style="max-width:100%;height:auto" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" width="{width:.0f}" style="max-width:100%;height:auto" '
         f'font-family="system-ui, DejaVu Sans, sans-serif" font-size="12" fill="#1d1f27" role="img" aria-label="{escape(label)}">'
         f'<rect width="100%" height="100%" fill="#fff"/>{"".join(marks)}</svg>\n'
     )

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ class Multitask:
         tasks: Tasks of the pool.
         protocols: Of `histozoo evaluate`.
         finetune: Preset of fine-tuning, `small` or `full`.
-        seed: Of folds, splits, fits and resampling.
+        seeds: The first is of folds, splits and resampling; each is of one fine-tuning.
         resamples: Bootstrap resamples of each interval.
     """
 
@@ -31,7 +31,7 @@ class Multitask:
     tasks: tuple[str, ...]
     protocols: tuple[str, ...]
     finetune: str = "small"
-    seed: int = 0
+    seeds: tuple[int, ...] = (0,)
     resamples: int = 10_000
 
 
@@ -46,10 +46,11 @@ class Segmentation:
         modes: `frozen`, `finetuned`.
         seeds: Each draws nested training sets, decoder and crops.
         steps, px, batch_size, lr, decoder, precision: As in the training of one U-Net.
+        stride: From one window of a prediction to the next, in pixels; 0 for half a window.
         shrink: Pictures are reduced by this whole factor.
         per_group: Pictures of each training group at most; 0 for all.
         test: Share of the pictures trained on that is kept for testing.
-        metrics: The first decides.
+        metrics: The first decides; of it, more must be better.
         seed: Of split and resampling.
         resamples: Bootstrap resamples of each interval.
     """
@@ -61,6 +62,7 @@ class Segmentation:
     seeds: tuple[int, ...] = (0, 1, 2)
     steps: int = 2_000
     px: int = 256
+    stride: int = 0
     batch_size: int = 16
     lr: float = 1e-3
     decoder: tuple[int, ...] = (256, 128, 64, 32, 16)
@@ -124,7 +126,16 @@ _CHOICES = {
     "poolings": ("attention", "gated", "mean", "max"),
     "tuned_pooling": ("attention", "gated"),
 }
-_LEAST = {"seed": 0, "seeds": 0, "per_group": 0, "top_k": 0, "folds": 2, "px": 32, "resamples": 100}
+_LEAST = {
+    "seed": 0,
+    "seeds": 0,
+    "per_group": 0,
+    "top_k": 0,
+    "stride": 0,
+    "folds": 2,
+    "px": 32,
+    "resamples": 100,
+}
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
 
@@ -229,7 +240,7 @@ def _typed(key: str, kind: str, value: Any, where: Path) -> Any:
         return {name: _typed(key, "tuple[int, ...]", item, where) for name, item in value.items()}
     if kind.startswith("tuple"):
         items = value if isinstance(value, list | tuple) else None
-        if items is None or (not items and key not in ("away", "cut_tasks")) or len({*map(repr, items)}) < len(items):
+        if items is None or not _fills(key, items):
             raise _wrong(key, value, "a list of values, each once", where)
         return tuple(_typed(key, kind[6:].partition(",")[0], item, where) for item in items)
     types: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
@@ -239,6 +250,12 @@ def _typed(key: str, kind: str, value: Any, where: Path) -> Any:
         expected = f"{kind}, {_LEAST.get(key, 1)} or more" if kind == "int" else kind
         raise _wrong(key, value, " or ".join(_CHOICES.get(key, (expected,))), where)
     return float(value) if kind == "float" else value
+
+
+def _fills(key: str, items: Sequence[Any]) -> bool:
+    """Whether a list has what it needs: one value or more, each once (the decoder's channels may repeat)."""
+    once = key == "decoder" or len({*map(repr, items)}) == len(items)
+    return once and (len(items) > 0 or key in ("away", "cut_tasks"))
 
 
 def _text(key: str, value: Any, where: Path) -> str:

@@ -22,7 +22,8 @@ TASK = Task(
     counts=(4000, 3989),
     organ="subcutaneous fat",
     stain="H&E",
-    licence="unknown: no licence file; the histology images of GTEx are open to view",
+    licence="unknown",
+    licence_note="no licence file; the histology images of GTEx are open to view",
     source="https://github.com/ieee8023/countception",
     citation=(
         "J. P. Cohen, G. Boucher, C. A. Glastonbury, H. Z. Lo, Y. Bengio, Count-ception: Counting by Fully Convolutional Redundant "

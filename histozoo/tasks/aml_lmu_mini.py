@@ -28,7 +28,8 @@ TASK = Task(
     counts=(10,) * 15,
     organ="blood",
     stain="Pappenheim type",
-    licence="CC-BY-3.0 (from memory of the collection page, not re-checked)",
+    licence="CC-BY-3.0",
+    licence_note="from memory of the collection page",
     source="https://doi.org/10.7937/tcia.2019.36f5o9ld",
     citation=(
         "C. Matek, S. Schwarz, K. Spiekermann, C. Marr, Human-level recognition of blast cells in acute myeloid leukaemia with "

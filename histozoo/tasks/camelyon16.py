@@ -24,9 +24,15 @@ TASK = Task(
     kind="multiclass",
     folder="camelyon16",
     classes=("normal", "tumour"),
+    not_reproduced=(
+        292_226,
+        "the paper does not say how it found the background; here a tile needs a tenth of tissue. The number of slides is compared",
+    ),
     organ="lymph node",
     stain="H&E",
-    licence="CC0",
+    licence="CC0-1.0",
+    licence_note="read at the site of CAMELYON17, and in the README of PCam's authors, who follow the licence of CAMELYON16",
+    licence_checked=True,
     source="https://doi.org/10.5524/100439",
     citation=(
         "B. Ehteshami Bejnordi et al., Diagnostic assessment of deep learning algorithms for detection of lymph node metastases in women "

@@ -13,6 +13,8 @@ TASK = Task(
     organ="cervix",
     stain="Papanicolaou (liquid-based cytology)",
     licence="CC-BY-4.0",
+    licence_note="read in the repository's README, which quotes Mendeley Data",
+    licence_checked=True,
     source="https://data.mendeley.com/datasets/zddtpgzv63/4",
     citation=(
         "E. Hussain et al., Liquid based-cytology Pap smear dataset for automated multi-class diagnosis of pre-cancerous and cervical "

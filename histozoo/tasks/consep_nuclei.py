@@ -22,7 +22,8 @@ TASK = Task(
     organ="colon",
     stain="H&E",
     mpp=0.25,
-    licence="Apache-2.0 (as kaiko-ai/eva states; check at the source)",
+    licence="Apache-2.0",
+    licence_note="as kaiko-ai/eva states",
     source="https://warwick.ac.uk/fac/cross_fac/tia/data/hovernet/",
     citation=(
         "S. Graham et al., HoVer-Net: simultaneous segmentation and classification of nuclei in multi-tissue histology images, "

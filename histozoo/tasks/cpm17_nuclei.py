@@ -19,7 +19,8 @@ TASK = Task(
     classes=("no_nuclei", "nuclei"),
     organ="brain, head and neck, lung",
     stain="H&E",
-    licence="unknown (none found)",
+    licence="unknown",
+    licence_note="none found",
     source="https://drive.google.com/drive/folders/1sJ4nmkif6j4s2FOGj8j6i_Ye7z9w0TfA (the copy that HoVer-Net's authors name)",
     citation=(
         "Q. D. Vu et al., Methods for segmentation and classification of digital microscopy tissue images, Front. Bioeng. Biotechnol. 7"

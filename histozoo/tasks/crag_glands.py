@@ -18,7 +18,8 @@ TASK = Task(
     classes=("no_gland", "gland"),
     organ="colon",
     stain="H&E",
-    licence="unknown (the README asks for a citation and names no licence)",
+    licence="unknown",
+    licence_note="the README asks for a citation and names no licence",
     source="https://warwick.ac.uk/fac/cross_fac/tia/data/mildnet/",
     citation=(
         "S. Graham et al., MILD-Net: minimal information loss dilated network for gland instance segmentation in colon histology images, "

@@ -22,6 +22,8 @@ TASK = Task(
     organ="several, not named",
     stain="H&E and other purple stains",
     licence="CC0-1.0",
+    licence_note="read in the repository's README",
+    licence_checked=True,
     source="https://bbbc.broadinstitute.org/BBBC038",
     citation=(
         "J. C. Caicedo et al., Nucleus segmentation across imaging experiments: the 2018 Data Science Bowl, "

@@ -22,7 +22,8 @@ TASK = Task(
     organ="colon",
     stain="H&E",
     mpp=0.62005,
-    licence="non-commercial, research use only",
+    licence="research use only",
+    licence_note="of the challenge page, as it is quoted; copies elsewhere name other licences",
     source="https://warwick.ac.uk/fac/cross_fac/tia/data/glascontest/",
     citation=(
         "K. Sirinukunwattana et al., Gland segmentation in colon histology images: The GlaS challenge contest, "

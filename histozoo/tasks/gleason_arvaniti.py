@@ -20,6 +20,7 @@ TASK = Task(
     stain="H&E",
     mpp=0.23,
     licence="CC0-1.0",
+    licence_note="as kaiko-ai/eva states",
     source="https://doi.org/10.7910/DVN/OCYCMP",
     citation=(
         "E. Arvaniti et al., Automated Gleason grading of prostate cancer tissue microarrays via deep learning, Scientific Reports "

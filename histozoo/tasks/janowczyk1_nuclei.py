@@ -23,7 +23,8 @@ TASK = Task(
     total=31725,
     organ="breast",
     stain="H&E",
-    licence="unknown (none was found for the images)",
+    licence="unknown",
+    licence_note="none was found for the images",
     source="https://andrewjanowczyk.com/wp-static/nuclei.tgz",
     citation=(
         "A. Janowczyk, A. Madabhushi, Deep learning for digital pathology image analysis: a comprehensive tutorial with selected use "

@@ -22,7 +22,8 @@ TASK = Task(
     total=3402,
     organ="breast",
     stain="H&E",
-    licence="unknown (none was found for the images)",
+    licence="unknown",
+    licence_note="none was found for the images",
     source="https://andrewjanowczyk.com/wp-static/epi.tgz",
     citation=(
         "A. Janowczyk, A. Madabhushi, Deep learning for digital pathology image analysis: a comprehensive tutorial with selected use "

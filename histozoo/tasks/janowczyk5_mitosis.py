@@ -22,10 +22,15 @@ TASK = Task(
     kind="multiclass",
     folder="janowczyk5_mitosis",
     classes=("nothing", "mitosis"),
+    not_reproduced=(
+        24_870,
+        "which grid tiles are left out depends on how mitoses are drawn in the masks, and the paper does not say how it read them. The number of images was not found, so nothing is compared",
+    ),
     organ="breast",
     stain="H&E",
     mpp=0.25,
-    licence="unknown (none was found for the images)",
+    licence="unknown",
+    licence_note="none was found for the images",
     source="https://andrewjanowczyk.com/use-case-5-mitosis-detection/",
     citation=(
         "A. Janowczyk, A. Madabhushi, Deep learning for digital pathology image analysis: a comprehensive tutorial with selected use "

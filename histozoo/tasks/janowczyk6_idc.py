@@ -23,7 +23,8 @@ TASK = Task(
     total=277524,
     organ="breast",
     stain="H&E",
-    licence="unknown (a copy by somebody else says CC0, the authors say nothing)",
+    licence="unknown",
+    licence_note="a copy by somebody else says CC0, the authors say nothing",
     source="https://andrewjanowczyk.com/wp-static/IDC_regular_ps50_idx5.zip",
     citation=(
         "A. Cruz-Roa et al., Automatic detection of invasive ductal carcinoma in whole slide images with convolutional neural networks, "

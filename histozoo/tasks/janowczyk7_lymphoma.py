@@ -21,7 +21,8 @@ TASK = Task(
     total=2244,
     organ="lymph node",
     stain="H&E",
-    licence="unknown (not specified at the source; made at the US National Institute on Aging)",
+    licence="unknown",
+    licence_note="not specified at the source; made at the US National Institute on Aging",
     source="https://andrewjanowczyk.com/wp-static/lymphoma.tar.gz",
     citation=(
         "N. V. Orlov et al., Automatic classification of lymphoma images with transform-based global features, "

@@ -12,7 +12,8 @@ TASK = Task(
     counts=(471, 469),
     organ="colon",
     stain="H&E",
-    licence='unknown (no formal licence: "freely available to AI researchers")',
+    licence="unknown",
+    licence_note='no formal licence: "freely available to AI researchers"',
     source="https://github.com/tampapath/lung_colon_image_set",
     citation=(
         "A. A. Borkowski et al., Lung and Colon Cancer Histopathological Image Dataset (LC25000), arXiv:1912.12142 (2019); "

@@ -19,7 +19,8 @@ TASK = Task(
     counts=(5000, 5000, 5000),
     organ="lung",
     stain="H&E",
-    licence='unknown (no formal licence: "freely available to AI researchers"; a copy on Kaggle says CC BY-SA 4.0)',
+    licence="unknown",
+    licence_note='no formal licence: "freely available to AI researchers"; a copy on Kaggle says CC BY-SA 4.0',
     source="https://github.com/tampapath/lung_colon_image_set",
     citation=(
         "A. A. Borkowski et al., Lung and Colon Cancer Histopathological Image Dataset (LC25000), arXiv:1912.12142 (2019); "

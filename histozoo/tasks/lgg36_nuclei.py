@@ -21,7 +21,8 @@ TASK = Task(
     counts=(2043, 12357),
     organ="brain",
     stain="H&E",
-    licence="unknown: no licence with the contours; the images are open ones of TCGA",
+    licence="unknown",
+    licence_note="no licence with the contours; the images are open ones of TCGA",
     source="https://github.com/pengyzhang/cell_seg_matlab",
     citation=(
         "P. Zhang, F. Wang, G. Teodoro, Y. Liang, D. J. Brat, J. Kong, Automated level set segmentation of histopathologic cells with "

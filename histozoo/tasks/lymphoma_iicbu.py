@@ -20,7 +20,8 @@ TASK = Task(
     counts=(113, 139, 122),
     organ="lymph node",
     stain="H&E",
-    licence="unknown (not specified at the source; made at the US National Institute on Aging)",
+    licence="unknown",
+    licence_note="not specified at the source; made at the US National Institute on Aging",
     source="https://ome.grc.nia.nih.gov/iicbu2008/lymphoma/index.html",
     citation=(
         "N. V. Orlov et al., Automatic classification of lymphoma images with transform-based global features, "

@@ -22,7 +22,8 @@ TASK = Task(
     organ="breast, kidney, liver, prostate, bladder, colon, stomach; lung and brain in the test",
     stain="H&E",
     mpp=0.25,
-    licence="CC-BY-NC-SA-4.0 (from memory of the challenge page)",
+    licence="CC-BY-NC-SA-4.0",
+    licence_note="from memory of the challenge page",
     source="https://monuseg.grand-challenge.org/Data/",
     citation=(
         "N. Kumar et al., A dataset and a technique for generalized nuclear segmentation for computational pathology, IEEE Trans. "

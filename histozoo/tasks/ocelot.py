@@ -23,6 +23,7 @@ TASK = Task(
     stain="H&E",
     mpp=0.2,
     licence="CC-BY-NC-4.0",
+    licence_note="as public readers of the set state",
     source="https://doi.org/10.5281/zenodo.8417503",
     citation="J. Ryu et al., OCELOT: overlapped cell on tissue dataset for histopathology, CVPR 2023, doi:10.1109/CVPR52729.2023.02289",
     lineage="ocelot",

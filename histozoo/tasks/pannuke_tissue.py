@@ -22,6 +22,8 @@ TASK = Task(
     stain="H&E",
     mpp=0.25,
     licence="CC-BY-NC-SA-4.0",
+    licence_note="read in the README inside the archives",
+    licence_checked=True,
     source="https://warwick.ac.uk/fac/cross_fac/tia/data/pannuke",
     citation=(
         "J. Gamper et al., PanNuke: an open pan-cancer histology dataset for nuclei instance segmentation and classification, ECDP 2019; "

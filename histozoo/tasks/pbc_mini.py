@@ -21,7 +21,8 @@ TASK = Task(
     counts=(10,) * 8,
     organ="blood",
     stain="May Gruenwald-Giemsa",
-    licence="CC-BY-4.0 (from memory, not re-checked)",
+    licence="CC-BY-4.0",
+    licence_note="from memory of the Mendeley record",
     source="https://doi.org/10.17632/snkd93bnjr.1",
     citation=(
         "A. Acevedo et al., A dataset of microscopic peripheral blood cell images for development of automatic recognition systems, "

@@ -1,7 +1,8 @@
 """PatchCamelyon: tumour in the middle of a lymph node tile, H&E.
 
-Read: kaiko-ai/eva (files, 262,144 / 32,768 / 32,768 rows, CC0, 10x); the overview of the Kaggle competition
-made from it (duplicates). From memory: micrometres per pixel (level 2 of Camelyon16, 4 x 0.243).
+Read: the authors' README (262,144 / 32,768 / 32,768 tiles, half of each split positive, 10x, CC0); kaiko-ai/eva (files); the overview
+of the Kaggle competition made from it (duplicates). The README says `50/50` and gives no class counts, so none are declared: tiles are
+drawn by chance, and the halves need not be exact. From memory: micrometres per pixel (level 2 of Camelyon16, 4 x 0.243).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ TASK = Task(
     stain="H&E",
     mpp=0.972,
     licence="CC0-1.0",
+    licence_note="read in the README of the authors' repository",
+    licence_checked=True,
     source="https://doi.org/10.5281/zenodo.2546921",
     hub="1aurent/PatchCamelyon",
     citation=(

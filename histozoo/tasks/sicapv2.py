@@ -18,7 +18,8 @@ TASK = Task(
     classes=tuple(MARKS.values()),
     organ="prostate",
     stain="H&E",
-    licence="CC-BY-4.0 (from memory of the Mendeley record; check it there)",
+    licence="CC-BY-4.0",
+    licence_note="from memory of the Mendeley record",
     source="https://doi.org/10.17632/9xxm58dvs3.1",
     citation=(
         "J. Silva-Rodriguez et al., Going deeper through the Gleason scoring scale, Computer Methods and Programs in Biomedicine "

@@ -21,9 +21,14 @@ TASK = Task(
     folder="stroma_lbp",
     classes=("epithelium", "stroma"),
     total=1376,
+    not_reproduced=(
+        2_313,
+        "the paper does not say how 1,376 images became so many tiles. The total compared is that of the authors",
+    ),
     organ="colon and rectum",
     stain="IHC (EGFR, haematoxylin)",
-    licence="unknown (none was found for the images)",
+    licence="unknown",
+    licence_note="none was found for the images",
     source="http://fimm.webmicroscope.net/",
     citation=(
         "N. Linder et al., Identification of tumor epithelium and stroma in tissue microarrays using texture analysis, "

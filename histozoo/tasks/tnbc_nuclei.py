@@ -19,7 +19,8 @@ TASK = Task(
     total=50 * 64,
     organ="breast",
     stain="H&E",
-    licence="CC-BY-4.0 (from memory of the Zenodo record)",
+    licence="CC-BY-4.0",
+    licence_note="from memory of the Zenodo record",
     source="https://doi.org/10.5281/zenodo.1175282",
     citation=(
         "P. Naylor et al., Segmentation of nuclei in histopathology images by deep regression of the distance map, IEEE Trans. Med."

@@ -24,10 +24,16 @@ TASK = Task(
     kind="multiclass",
     folder="tupac16_mitosis",
     classes=("nothing", "mitosis"),
+    not_reproduced=(
+        77_853,
+        "with 1,552 mitoses in 656 images the grid cannot have left as many tiles out as the total says. The numbers of images and of mitoses are compared",
+    ),
+    objects={"mitosis": 1552},
     organ="breast",
     stain="H&E",
     mpp=0.25,
-    licence="unknown (the terms of the challenge site were not read)",
+    licence="unknown",
+    licence_note="the terms of the challenge site were not read",
     source="https://tupac.grand-challenge.org/Dataset/",
     citation=(
         "M. Veta et al., Predicting breast tumor proliferation from whole-slide images: the TUPAC16 challenge, Medical Image Analysis 54 "

@@ -25,6 +25,8 @@ TASK = Task(
     stain="H&E",
     mpp=0.55,
     licence="research use only",
+    licence_note="read in the archive's own Readme",
+    licence_checked=True,
     source="https://warwick.ac.uk/fac/cross_fac/tia/data/crchistolabelednucleihe/",
     citation=(
         "K. Sirinukunwattana et al., Locality sensitive deep learning for detection and classification of nuclei in routine colon cancer "

@@ -13,7 +13,8 @@ TASK = Task(
     exclude_classes={"basophil": "four cells are too few to be in three parts of a split"},
     organ="blood",
     stain="rapid haematology reagent (first source), Romanowsky type (second source)",
-    licence="GPL-3.0 on the repository; rights in the second source's images (CellaVision blog) unclear",
+    licence="unknown",
+    licence_note="the repository is under GPL-3.0; rights in the second source's images (CellaVision blog) are unclear",
     source="https://github.com/zxaoyou/segmentation_WBC",
     citation=(
         "X. Zheng, Y. Wang, G. Wang, J. Liu, Fast and robust segmentation of white blood cell images by self-supervised learning, "

@@ -22,7 +22,8 @@ TASK = Task(
     counts=(1576, 1511, 1492),
     organ="blood",
     stain="rapid haematology reagent (first source), Romanowsky type (second source)",
-    licence="GPL-3.0 on the repository; rights in the second source's images (CellaVision blog) unclear",
+    licence="unknown",
+    licence_note="the repository is under GPL-3.0; rights in the second source's images (CellaVision blog) are unclear",
     source="https://github.com/zxaoyou/segmentation_WBC",
     citation=(
         "X. Zheng, Y. Wang, G. Wang, J. Liu, Fast and robust segmentation of white blood cell images by self-supervised learning, "

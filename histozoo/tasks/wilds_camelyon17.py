@@ -21,6 +21,8 @@ TASK = Task(
     organ="lymph node",
     stain="H&E",
     licence="CC0-1.0",
+    licence_note="read in the authors' loader",
+    licence_checked=True,
     source="https://wilds.stanford.edu/datasets/#camelyon17",
     citation=(
         "P. W. Koh et al., WILDS: a benchmark of in-the-wild distribution shifts, ICML 2021; P. Bandi et al., From detection of individual "

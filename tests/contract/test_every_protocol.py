@@ -1,9 +1,13 @@
-"""What every protocol must do, applied to each one in `PROTOCOLS`, and a search for files that none of them comes from."""
+"""What every protocol must do, applied to each in `PROTOCOLS` and `FEATURE_PROTOCOLS`, and a search for those in neither."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,24 +15,12 @@ from torch import nn
 
 from histozoo import evaluate
 from histozoo.errors import HistozooError, UsageError
-from histozoo.evaluate import PROTOCOLS
+from histozoo.evaluate import FEATURE_PROTOCOLS, PROTOCOLS
 from histozoo.evaluate.labelled import LabelledTiles
+from histozoo.evaluate.probe import features
+from histozoo.evaluate.protocol import FeatureProtocol, Predictions, Protocol
 from histozoo.evaluate.statistics import balanced_accuracy
 
-NO_PROTOCOL = {
-    "__init__": "the dictionary",
-    "protocol": "what a protocol is",
-    "result": "what one measures",
-    "labelled": "what goes in",
-    "statistics": "what makes values of predictions",
-    "ranks": "what makes values of predictions",
-    "logistic": "the classifier of probe",
-    "trunks": "what is compared",
-    "comparison": "what is compared",
-    "leave_out": "a study over protocols",
-    "corpus": "a study over protocols",
-    "report": "what a study writes",
-}
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
@@ -62,15 +54,47 @@ def coloured(*, groups: int = 30, tiles: int = 4) -> LabelledTiles:
     )
 
 
-def test_every_file_is_a_protocol_or_known_not_to_be_one():
-    stems = {p.stem for p in Path(evaluate.__file__).parent.glob("*.py")}
-    homes = {function.__module__.rpartition(".")[2] for function in PROTOCOLS.values()}
-    assert stems == homes | set(NO_PROTOCOL), "a protocol is one file and one line in PROTOCOLS"
+def offered(package: Path) -> Iterator[Callable[..., Any]]:
+    """Gives every public function of a folder's modules that can be called as a protocol is and returns predictions."""
+    calls = [dict(inspect.signature(kind.__call__).parameters) for kind in (Protocol, FeatureProtocol)]
+    kinds = {Predictions.__name__, *(kind.__name__ for kind in Predictions.__subclasses__())}
+    for path in sorted(package.glob("*.py")):
+        module = import_module(f"histozoo.evaluate.{path.stem}".removesuffix(".__init__"))
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            if name.startswith("_") or function.__module__ != module.__name__:
+                continue
+            given = inspect.signature(function).parameters
+            needed = {n for n, p in given.items() if p.default is p.empty}
+            told = str(inspect.signature(function).return_annotation)
+            if told in kinds and any(
+                needed <= set(call) and set(call) - {"self"} <= set(given) for call in calls
+            ):
+                yield function
 
 
-@pytest.fixture(params=sorted(PROTOCOLS))
-def protocol(request):
-    return PROTOCOLS[request.param]
+def test_whatever_is_a_protocol_is_in_a_dictionary() -> None:
+    found = {f"{f.__module__}.{f.__name__}" for f in offered(Path(evaluate.__file__).parent)}
+    known = {f"{f.__module__}.{f.__name__}" for f in (*PROTOCOLS.values(), *FEATURE_PROTOCOLS.values())}
+    assert found == known, "a protocol is one function and one line in PROTOCOLS or FEATURE_PROTOCOLS"
+
+
+def test_a_name_means_one_protocol() -> None:
+    assert not set(PROTOCOLS) & set(FEATURE_PROTOCOLS)
+
+
+@pytest.fixture(params=sorted({**PROTOCOLS, **FEATURE_PROTOCOLS}))
+def protocol(request: pytest.FixtureRequest) -> Protocol:
+    """Each protocol, called as those that take a model are: one of features gets the model's features."""
+    if request.param in PROTOCOLS:
+        return PROTOCOLS[request.param]
+
+    def with_features(
+        model: nn.Module, labelled: LabelledTiles, *, mean: Any, std: Any, seed: int
+    ) -> Predictions:
+        f_ND = features(model, labelled.tiles_NHWC, mean=mean, std=std)
+        return FEATURE_PROTOCOLS[request.param](f_ND, labelled.labels_N, labelled.groups_N, seed=seed)
+
+    return with_features
 
 
 def test_predicts_each_row_once_and_repeatably(protocol):
@@ -127,3 +151,12 @@ def test_i64_labels_of_other_rows_never_reach_a_protocol():
     ) as caught:
         replace(labelled, labels_N=labelled.labels_N[1:])
     assert caught.value.where == "coloured"
+
+
+@pytest.mark.parametrize("name", sorted(FEATURE_PROTOCOLS))
+def test_i62_refuses_given_features_that_are_not_finite(name: str) -> None:
+    labelled = coloured()
+    f_ND = np.ones((len(labelled.labels_N), 3), dtype=np.float32)
+    f_ND[7, 1] = np.inf
+    with pytest.raises(HistozooError, match="HZ-I62"):
+        FEATURE_PROTOCOLS[name](f_ND, labelled.labels_N, labelled.groups_N, seed=0)

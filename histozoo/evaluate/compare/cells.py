@@ -127,7 +127,7 @@ def save(path: Path, found: Predictions, facts: Mapping[str, Any]) -> None:
     """Writes predictions durably; `facts` must be JSON types."""
     from safetensors.numpy import save as serialise
 
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "rows_N": np.ascontiguousarray(found.rows_N, dtype=np.int64),
         "guesses_N": np.ascontiguousarray(found.guesses_N, dtype=np.int64),
         "fold_N": np.ascontiguousarray(found.fold_N, dtype=np.int64),
@@ -140,9 +140,7 @@ def save(path: Path, found: Predictions, facts: Mapping[str, Any]) -> None:
         "key": path.stem,
     }
     text = json.dumps(said, sort_keys=True)
-    durable.write_bytes(
-        path, serialise(arrays, metadata={"histozoo": text, "sha256": _hash(arrays, text)})
-    )
+    durable.write_bytes(path, serialise(arrays, metadata={"histozoo": text, "sha256": _hash(arrays, text)}))
 
 
 def read(path: Path) -> tuple[Predictions, dict[str, Any]]:

@@ -124,10 +124,13 @@ def _cell(
     if path.exists():
         predictions, facts = cells.read(path)
     else:
+        # A task without a number is found out before a line says that it is measured.
+        split = _split(plan, labelled, job) if job.tunes else None
         started = time.monotonic()
         say(f"{labelled.task}: {job.label} of {one.label}, {len(labelled.labels_N):,} tiles")
-        if job.tunes:
-            predictions, facts = _finetuned(plan, one, labelled, job, folder=plan.out / "fits" / key)
+        if split is not None:
+            folder = plan.out / "fits" / key
+            predictions, facts = _finetuned(plan, one, labelled, job, split=split, folder=folder)
         else:
             predictions, facts = _probed(labelled, job, features)
         facts["seconds"] = round(time.monotonic() - started, 3)
@@ -159,7 +162,7 @@ def _shots(found: Predictions) -> Iterator[tuple[str, Any]]:
 
 
 def _finetuned(
-    plan: Plan, one: Encoder, labelled: LabelledTiles, job: Job, *, folder: Path
+    plan: Plan, one: Encoder, labelled: LabelledTiles, job: Job, *, split: Split, folder: Path
 ) -> tuple[Predictions, dict[str, Any]]:
     from histozoo.evaluate.finetune.run import finetune
     from histozoo.evaluate.finetune.settings import PRESETS
@@ -167,7 +170,7 @@ def _finetuned(
     done = finetune(
         one.module(),
         labelled,
-        _split(plan, labelled, job),
+        split,
         mode=job.protocol.removeprefix(FINETUNE),  # type: ignore[arg-type]  # one of MODES, see `plan.check`
         mean=one.mean,
         std=one.std,

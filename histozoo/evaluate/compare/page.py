@@ -7,8 +7,9 @@ from html import escape
 from typing import Any
 
 from histozoo.evaluate.compare.plots import colour, intervals
-from histozoo.evaluate.compare.standings import Row, Standings
-from histozoo.evaluate.compare.table import crowned, interval
+from histozoo.evaluate.compare.rows import Row
+from histozoo.evaluate.compare.standings import METRICS, Standings
+from histozoo.evaluate.compare.table import by_model, crowned, interval
 from histozoo.evaluate.verdicts import NO_WINNER, Verdict
 
 PLAIN = {
@@ -30,7 +31,9 @@ section { background: #fff; border: 1px solid var(--line); border-radius: 10px; 
 p { margin: 6px 0; max-width: 80ch } .dim { color: var(--dim); font-size: 13px }
 table { border-collapse: collapse; width: 100%; font-size: 13px }
 th { text-align: left; color: var(--dim); font-weight: 600 } th, td { padding: 4px 8px; border-bottom: 1px solid var(--line) }
-td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+th.n, td.n { text-align: right; font-variant-numeric: tabular-nums } td.n { white-space: nowrap }
+th { vertical-align: bottom } table.narrow { width: auto; min-width: 420px } summary { cursor: pointer; margin: 8px 0 }
+section.more { margin-top: -10px; padding: 4px 20px } section.more h2 { display: inline; font-size: 15px }
 .dot { display: inline-block; width: 10px; height: 10px; border-radius: 5px; margin-right: 6px }
 .won { font-weight: 600 } .scroll { overflow-x: auto }
 svg text { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: var(--ink) } svg .tick { fill: var(--dim); font-size: 11px }
@@ -44,7 +47,7 @@ def page(all_of: Sequence[Standings], *, facts: Mapping[str, Any]) -> str:
 
     Args:
         all_of: Standings, in the order they are shown.
-        facts: `command`, `version`, `seed`, `resamples` of what made them.
+        facts: `command`, `version`, `seeds`, `resamples` of what made them.
     """
     models = list(dict.fromkeys(m for found in all_of for m in found.models))
     key = "".join(
@@ -63,11 +66,12 @@ def _how_to_read(facts: Mapping[str, Any]) -> str:
     return f"""<section><h2>How to read this</h2>
 <p>Every dot is a model on a task. The line through it is the 95&nbsp;% interval: {facts["resamples"]:,} times the patients (or slides, or
 photographs) of the task were drawn anew and the score was taken again; where lines are long there are few patients. A difference counts
-only if its own interval leaves zero out after correction for the number of comparisons. Otherwise nobody has won, and the last
-column says how large a difference would have had to be to show. Hollow dots are models that were trained on the same slides or patients:
-such a score says nothing about new tissue and takes no part in ranks.</p>
-<p class="dim">Intervals are over patients for these classifiers. They do not hold what another training of the classifiers on other
-patients would change, and are therefore somewhat too short.</p></section>"""
+only where p, corrected for the number of comparisons, is below 0.05. Otherwise nobody has won, and the last column says how large a
+difference would have shown in four of five cases. Hollow dots are models that were trained on the same slides or patients: such a score
+says nothing about new tissue and takes no part in ranks. Pale dots are models of which nobody knows whether they were.</p>
+<p class="dim">Lines are over patients for these very classifiers. They do not hold what training the classifiers on other patients would
+change, and are therefore somewhat too short. Where a model is the mean of several seeds, its interval for other patients and other seeds
+is among all numbers.</p></section>"""
 
 
 def _section(found: Standings, models: Sequence[str]) -> str:
@@ -77,10 +81,13 @@ def _section(found: Standings, models: Sequence[str]) -> str:
         f"<p class='dim'>undefined and not counted: {escape(t)}, {escape(why)}</p>"
         for t, why in found.undefined.items()
     )
-    return (
-        f"<section><h2>{escape(found.protocol)}: {escape(found.metric)}</h2>{plain}{intervals(found, models)}"
-        f"{_ranks(found)}{_differences(found)}{_numbers(found)}{undefined}</section>"
-    )
+    direction = "higher is better" if found.higher_is_better else "lower is better"
+    title = f"<h2>{escape(found.protocol)}: {escape(found.metric)}, {direction}</h2>"
+    told = f"{plain}{intervals(found, models)}{_ranks(found)}{_differences(found)}{_shots(found)}{_numbers(found)}{undefined}"
+    if found.metric == METRICS[0]:
+        return f"<section>{title}{told}</section>"
+    # Further metrics of the same predictions are no further evidence: there for who asks.
+    return f"<section class='more'><details><summary>{title}</summary>{told}</details></section>"
 
 
 def _ranks(found: Standings) -> str:
@@ -92,8 +99,8 @@ def _ranks(found: Standings) -> str:
     )
     said = f"Better than every other: {escape(crowned(found))}."
     return (
-        f"<h3>Mean rank over {len(found.clean)} tasks that no model was trained on (1 is best)</h3>"
-        f"<table><tr><th>model</th><th>mean rank</th></tr>{rows}</table><p>{said}</p>"
+        f"<h3>Mean rank over {len(found.clean)} tasks that no model is known to have been trained on (1 is best)</h3>"
+        f"<table class='narrow'><tr><th>model</th><th class='n'>mean rank</th></tr>{rows}</table><p>{said}</p>"
     )
 
 
@@ -103,7 +110,8 @@ def _differences(found: Standings) -> str:
     rows = "".join(_difference(v) for v in found.verdicts)
     return (
         f"<h3>{escape(found.models[0])} minus each other model, on the same patients</h3><div class='scroll'><table><tr><th>task</th>"
-        "<th>compared with</th><th>difference</th><th>p, corrected</th><th>better</th><th>difference that would have shown</th></tr>"
+        "<th>compared with</th><th class='n'>difference</th><th class='n'>p, corrected</th><th>better</th>"
+        "<th class='n'>would have shown</th></tr>"
         f"{rows}</table></div>"
     )
 
@@ -116,21 +124,49 @@ def _difference(v: Verdict) -> str:
     )
 
 
+def _shots(found: Standings) -> str:
+    if not found.shots:
+        return ""
+    sizes = sorted({s.shots for s in found.shots})
+    head = "".join(f"<th class='n'>{size}</th>" for size in sizes)
+    rows = ""
+    for (task, model), several in by_model(found.shots).items():
+        told = {s.shots: interval(s.mean, s.low, s.high) for s in several}
+        cells = "".join(f"<td class='n'>{told.get(size, '')}</td>" for size in sizes)
+        rows += f"<tr><td>{escape(task)}</td><td>{escape(model)}</td>{cells}</tr>"
+    return (
+        "<h3>How few tiles are enough: balanced accuracy by tiles of each class that were learnt from</h3><p class='dim'>The mean of many "
+        "draws of these tiles, and where 95&nbsp;% of the draws lie: how much the choice of tiles matters. No interval over patients.</p>"
+        f"<div class='scroll'><table><tr><th>task</th><th>model</th>{head}</tr>{rows}</table></div>"
+    )
+
+
 def _numbers(found: Standings) -> str:
+    if not found.rows:
+        return ""
     rows = "".join(_number(row) for row in found.rows)
     return (
-        "<details><summary class='dim'>all numbers</summary><div class='scroll'><table><tr><th>task</th><th>model</th><th>value</th>"
-        f"<th>tiles</th><th>groups</th><th>this lineage is</th></tr>{rows}</table></div></details>"
+        "<details><summary class='dim'>all numbers</summary><div class='scroll'><table><tr><th>task</th><th>model</th>"
+        "<th class='n'>value</th><th class='n'>seeds</th><th class='n'>with other seeds</th><th class='n'>tiles</th>"
+        f"<th class='n'>groups</th><th>this lineage is</th></tr>{rows}</table></div></details>"
     )
 
 
 def _number(row: Row) -> str:
+    numbers = (
+        interval(row.value, row.low, row.high),
+        f"{row.n_models}",
+        "" if row.total_low is None else f"[{row.total_low:.3f}, {row.total_high:.3f}]",
+        f"{row.n:,}",
+        f"{row.n_groups:,}",
+    )
+    cells = "".join(f"<td class='n'>{n}</td>" for n in numbers)
     return (
-        f"<tr><td>{escape(row.task)}</td><td>{escape(row.model)}</td><td class='n'>{interval(row.value, row.low, row.high)}</td>"
-        f"<td class='n'>{row.n:,}</td><td class='n'>{row.n_groups:,}</td><td>{escape(row.seen)}</td></tr>"
+        f"<tr><td>{escape(row.task)}</td><td>{escape(row.model)}</td>{cells}<td>{escape(row.seen)}</td></tr>"
     )
 
 
 def _made_by(facts: Mapping[str, Any]) -> str:
-    made = f"histozoo {escape(str(facts['version']))}, seed {facts['seed']}"
+    seeds = ", ".join(map(str, facts["seeds"]))
+    made = f"histozoo {escape(str(facts['version']))}, seed{'s' * (len(facts['seeds']) > 1)} {seeds}"
     return f"<p class='dim'>{made}; made by <code>{escape(facts['command'])}</code></p>"

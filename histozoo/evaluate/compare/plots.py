@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from histozoo.evaluate.compare.standings import Row, Standings
+from histozoo.evaluate.compare.rows import Row
+from histozoo.evaluate.compare.standings import Standings
 
 # Okabe and Ito (2008): eight colours that people with colour blindness can tell apart; yellow and black left out on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
@@ -18,7 +19,7 @@ def colour(i: int) -> str:
 
 
 def intervals(found: Standings, models: Sequence[str]) -> str:
-    """Returns the drawing; hollow dots stand for models that were trained on the task's lineage.
+    """Returns the drawing; hollow dots stand for models that were trained on the task's lineage, pale ones where nobody knows.
 
     Args:
         found: What to draw.
@@ -39,9 +40,9 @@ def intervals(found: Standings, models: Sequence[str]) -> str:
             marks.append(_mark(row, colour(models.index(row.model)), y + _LINE * (k + 0.5), low, high))
         y += height + _GAP
     grid = "".join(_tick(v, y, low, high) for v in _ticks(low, high))
-    width, height = _LEFT + _PLOT + _RIGHT, y + 22
+    width, tall = _LEFT + _PLOT + _RIGHT, y + 22
     return (
-        f'<svg viewBox="0 0 {width} {height:.0f}" width="{width}" style="max-width:100%;height:auto" role="img" '
+        f'<svg viewBox="0 0 {width} {tall:.0f}" width="{width}" style="max-width:100%;height:auto" role="img" '
         f'aria-label="{escape(found.metric)} by task and model">{grid}{"".join(marks)}</svg>'
     )
 
@@ -49,10 +50,11 @@ def intervals(found: Standings, models: Sequence[str]) -> str:
 def _mark(row: Row, ink: str, y: float, low: float, high: float) -> str:
     x, left, right = (_x(v, low, high) for v in (row.value, row.low, row.high))
     fill = "#fff" if row.seen == "trained on it" else ink
+    pale = ' fill-opacity="0.35"' if row.seen == "unknown" else ""
     said = f"{row.model} on {row.task}: {row.value:.3f}, from {row.low:.3f} to {row.high:.3f}"
     return (
         f'<g><title>{escape(said)}</title><line x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="{ink}" '
-        f'stroke-width="2"/><circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{fill}" stroke="{ink}" stroke-width="1.5"/></g>'
+        f'stroke-width="2"/><circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{fill}"{pale} stroke="{ink}" stroke-width="1.5"/></g>'
     )
 
 
@@ -70,7 +72,8 @@ def _x(value: float, low: float, high: float) -> float:
 
 def _ends(rows: Sequence[Row]) -> tuple[float, float]:
     """Returns ends on whole tenths, or finer where everything lies close together."""
-    low, high = min(row.low for row in rows), max(row.high for row in rows)
+    # A value may lie outside its own interval: calibration errors of resamples are larger.
+    low, high = min(min(row.low, row.value) for row in rows), max(max(row.high, row.value) for row in rows)
     step = _step(high - low)
     first, last = step * (low // step), -step * (-high // step)
     return (first, last) if last > first else (first - step, first + step)

@@ -22,6 +22,7 @@ from histozoo.evaluate.resampling import Estimate
 from histozoo.evaluate.result import Result, Subject
 
 _KEY = ("task", "protocol", "metric", "subject", "left_out")
+"""What a row is of: a new one takes the place of an old one with the same."""
 
 
 def rows(
@@ -29,32 +30,42 @@ def rows(
 ) -> list[Result]:
     """Returns the rows of an entry's `results`: the model, its random twin and their paired difference, per clean task, protocol, metric.
 
+    Where a metric has no number or no interval on a task, it has no row.
+
     Args:
-        cells: What was measured.
+        cells: What was measured; those of several fine-tuning seeds are averaged.
         model: Column of the model.
         twin: Column of the same architecture with random weights, or None.
-        seed: Of the resampling.
+        seed: Of the resampling, and of the folds and splits.
         resamples: Bootstrap resamples.
     """
     found = []
-    for c in cells:
-        if c.model == model and c.seen is False:
-            others = [o for o in cells if (o.model, o.task, o.protocol) == (twin, c.task, c.protocol)]
-            for metric in METRICS:
-                estimates = _estimates(c, others, metric, seed=seed, resamples=resamples)
-                found += [_row(c, metric, subject, e, seed=seed) for subject, e in estimates]
+    places = dict.fromkeys((c.task, c.protocol) for c in cells if c.model == model and c.seen is False)
+    for task, protocol in places:
+        here = [c for c in cells if (c.task, c.protocol) == (task, protocol)]
+        ours, others = ([c for c in here if c.model == name] for name in (model, twin))
+        for metric in METRICS:
+            try:
+                estimates = list(_estimates(ours, others, metric, seed=seed, resamples=resamples))
+            except UsageError as error:
+                if error.code not in ("HZ-I62", "HZ-I63"):
+                    raise
+                continue
+            found += [_row(ours[0], metric, subject, e, seed=seed) for subject, e in estimates]
     return found
 
 
 def _estimates(
-    c: Cell, others: Sequence[Cell], metric: str, *, seed: int, resamples: int
+    ours: Sequence[Cell], others: Sequence[Cell], metric: str, *, seed: int, resamples: int
 ) -> Iterator[tuple[Subject, Estimate]]:
+    labels_N, groups_N = ours[0].labels_N, ours[0].groups_N
     how: dict[str, Any] = {"metric": metric, "seed": seed, "resamples": resamples}
-    yield "trained", scored.estimate(c.labels_N, c.scores_NK, c.groups_N, **how)
+    trained_MNK = np.stack([c.scores_NK for c in ours])
+    yield "trained", scored.estimate(labels_N, trained_MNK, groups_N, **how)
     if others:
-        random_MNK = np.stack([o.scores_NK for o in others])
-        yield "random", scored.estimate(c.labels_N, random_MNK, c.groups_N, **how)
-        yield "difference", scored.difference(c.labels_N, c.scores_NK, random_MNK, c.groups_N, **how)
+        random_MNK = np.stack([c.scores_NK for c in others])
+        yield "random", scored.estimate(labels_N, random_MNK, groups_N, **how)
+        yield "difference", scored.difference(labels_N, trained_MNK, random_MNK, groups_N, **how)
 
 
 def _row(c: Cell, metric: str, subject: Subject, e: Estimate, *, seed: int) -> Result:
@@ -74,16 +85,46 @@ def _row(c: Cell, metric: str, subject: Subject, e: Estimate, *, seed: int) -> R
     )
 
 
-def record(
-    name: str, found: Sequence[Result], *, zoo: Path = registry.ZOO, cards: Path | None = None
-) -> Path:
+def target(name: str, *, zoo: Path | None = None) -> Path:
+    """Returns the file that `record` changes.
+
+    Args:
+        name: Name of a zoo entry, or a bundle folder.
+        zoo: Where the entry lies; all known folders of entries where left out.
+
+    Raises:
+        UsageError: `HZ-I75`, there is no such entry or bundle; a run or a model of timm has none.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        found = folder / "config.json"
+    else:
+        folders = [zoo] if zoo else registry.zoo_folders()
+        found = next(
+            (f / f"{name}.json" for f in folders if (f / f"{name}.json").is_file()), Path(f"{name}.json")
+        )
+    if not found.is_file():
+        raise UsageError(
+            "HZ-I75",
+            "there is no entry to record this on",
+            where=found,
+            expected="the name of a zoo entry or a bundle folder, first among the models",
+            got=name,
+            kept="nothing was recorded",
+            next_step="leave out --record, or publish the run first",
+        )
+    return found
+
+
+def record(name: str, found: Sequence[Result], *, zoo: Path | None = None, cards: Path | None = None) -> Path:
     """Puts rows onto an entry of the zoo, or of a bundle folder, in the place of earlier ones of the same task, protocol and metric.
 
     Args:
         name: Name of a zoo entry, or a bundle folder.
         found: The rows.
-        zoo: Where entries lie.
-        cards: Where their cards lie; beside the package where left out.
+        zoo: Where the entry lies; all known folders of entries where left out.
+        cards: Where its card lies; where left out, `model_cards` beside the package for its own entries. Cards of other folders of entries
+            are then left to their owner.
 
     Returns:
         The file that was changed.
@@ -92,20 +133,15 @@ def record(
         UsageError: `HZ-I75`, nothing to record, or no entry of this name to write to.
         IntegrityError: `HZ-G49`, a row is no score with an interval; `HZ-A07`, the entry is not valid.
     """
-    folder = Path(name)
-    path = folder / "config.json" if folder.is_dir() else zoo / f"{name}.json"
-    if not found or not path.is_file():
+    path = target(name, zoo=zoo)
+    if not found:
         raise UsageError(
             "HZ-I75",
-            "there is nothing to record" if not found else "there is no entry to record this on",
+            "there is nothing to record",
             where=path,
-            expected="scores on a lineage that the model never saw"
-            if not found
-            else "a zoo entry or a bundle folder",
+            expected="scores on a lineage that the model never saw",
             kept="the entry is untouched",
-            next_step="`histozoo evaluate RUN` measures a run on the test rows of its own tasks"
-            if not found
-            else "",
+            next_step="`histozoo evaluate RUN` measures a run on the test rows of its own tasks",
         )
     raw = copy.deepcopy(registry.read_entry(path).raw)
     new = [r.to_json() for r in found]
@@ -115,9 +151,14 @@ def record(
     raw["histozoo"]["results"] = [*kept, *new]
     registry.parse_entry(raw, path)
     durable.write_json(path, raw)
-    if folder.is_dir():
-        bundle.fresh_card(folder, write=True)
-    else:
-        cards = cards or registry.ZOO.parent.parent / "model_cards"
+    if Path(name).is_dir():
+        bundle.fresh_card(name, write=True)
+    elif cards := cards or _cards(path):
         durable.write_text(cards / f"{name}.md", card.render(registry.read_entry(path)))
     return path
+
+
+def _cards(path: Path) -> Path | None:
+    """Returns the folder of the package's own cards if the entry is its own and the folder is there, as in a clone."""
+    folder = registry.ZOO.parent.parent / "model_cards"
+    return folder if path.resolve().parent == registry.ZOO and folder.is_dir() else None

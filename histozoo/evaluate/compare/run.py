@@ -63,9 +63,7 @@ def all_standings(measured: Measured, plan: Plan, *, resamples: int = 10_000) ->
             found.append(nothing(label, list(plan.columns), undefined))
         for metric in offered(cells):
             found.append(
-                standings(
-                    cells, metric=metric, seed=plan.seeds[0], resamples=resamples, undefined=undefined
-                )
+                standings(cells, metric=metric, seed=plan.seeds[0], resamples=resamples, undefined=undefined)
             )
     return found
 

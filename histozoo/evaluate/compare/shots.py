@@ -1,4 +1,4 @@
-"""What a few tiles per class are worth: the spread over episodes that few-shot cells carry, one record per task, model and number of shots."""
+"""What a few tiles per class are worth: the spread over episodes that few-shot cells carry, by task, model and number of shots."""
 
 from __future__ import annotations
 

@@ -10,22 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from histozoo import durable
-from histozoo.evaluate.compare.standings import FEWEST, Row, Standings, tidy
+from histozoo.evaluate.compare.rows import Row, tidy
+from histozoo.evaluate.compare.shots import FewShots
+from histozoo.evaluate.compare.standings import FEWEST, Standings
 
 HEAD = (
-    "protocol", "task", "lineage", "model", "metric", "value", "low", "high", "n", "n_groups", "n_models", "seen", "undefined",
-    "fingerprint",
+    "protocol", "task", "lineage", "model", "metric", "value", "low", "high", "n", "n_groups", "n_models", "seed_sd", "total_low",
+    "total_high", "seen", "undefined", "fingerprint",
 )  # fmt: skip
-"""Columns of the CSV; `low` and `high` are the ends of the 95 % interval over groups."""
+"""Columns of the CSV, fields of `standings.Row`: `low` and `high` are the ends of the 95 % interval over groups, `total_low` and
+`total_high` of that over groups and seeds, empty for a single seed."""
 
 
 def write(all_of: Sequence[Standings], out: Path, *, facts: Mapping[str, Any]) -> None:
-    """Writes results.csv, results.json and results.txt into `out`."""
+    """Writes results.csv, results.json and results.txt into `out`; `facts` are JSON types that results.json begins with."""
     text = io.StringIO()
     writer = csv.DictWriter(text, HEAD, lineterminator="\n")
     writer.writeheader()
     for found in all_of:
-        writer.writerows(tidy(found))
+        writer.writerows(tidy(found.rows))
     durable.write_text(out / "results.csv", text.getvalue())
     durable.write_json(
         out / "results.json", {"schema": 1, **facts, "standings": [_json(found) for found in all_of]}
@@ -39,7 +42,8 @@ def table(found: Standings) -> str:
     tall = max([len(row.task) for row in found.rows] + [4])
     direction = "higher is better" if found.higher_is_better else "lower is better"
     lines = [f"{found.metric} by {found.protocol} ({direction}), 95 % intervals over groups", ""]
-    lines.append(f"{'task':<{tall}}  {'tiles':>6} {'groups':>6}  {'model':<{wide}}  value")
+    if found.rows:
+        lines.append(f"{'task':<{tall}}  {'tiles':>6} {'groups':>6}  {'model':<{wide}}  value")
     before = ""
     for row in found.rows:
         head = (
@@ -49,7 +53,7 @@ def table(found: Standings) -> str:
         before = row.task
     if any(row.seen != "new" for row in found.rows):
         lines += ["", "*  trained on this lineage: told, not ranked   ?  not known whether it was"]
-    lines += _differences(found) + _ranks(found)
+    lines += _seeds(found) + _shots(found) + _differences(found) + _ranks(found)
     lines += [f"undefined and not counted: {task}, {why}" for task, why in found.undefined.items()]
     return "\n".join(lines)
 
@@ -61,6 +65,40 @@ def interval(value: float, low: float, high: float) -> str:
 
 def _mark(row: Row) -> str:
     return {"trained on it": " *", "unknown": " ?", "new": ""}[row.seen]
+
+
+def _seeds(found: Standings) -> list[str]:
+    several = [row for row in found.rows if row.seed_sd is not None]
+    if not several:
+        return []
+    lines = [
+        "",
+        "means over seeds: spread over seeds, and the 95 % interval for other groups and other seeds",
+    ]
+    return lines + [
+        f"  {r.task}: {r.model}: sd {r.seed_sd:.3f} [{r.total_low:.3f}, {r.total_high:.3f}]" for r in several
+    ]
+
+
+def _shots(found: Standings) -> list[str]:
+    if not found.shots:
+        return []
+    lines = [
+        "",
+        "tiles per class learnt from: balanced accuracy, mean of the episodes and where 95 % of them lie",
+    ]
+    for (task, model), several in by_model(found.shots).items():
+        told = "   ".join(f"{s.shots}: {interval(s.mean, s.low, s.high)}" for s in several)
+        lines.append(f"  {task}: {model}: {told}")
+    return lines
+
+
+def by_model(shots: Sequence[FewShots]) -> dict[tuple[str, str], list[FewShots]]:
+    """Returns (task, model) -> its records."""
+    found: dict[tuple[str, str], list[FewShots]] = {}
+    for s in shots:
+        found.setdefault((s.task, s.model), []).append(s)
+    return found
 
 
 def _differences(found: Standings) -> list[str]:
@@ -83,9 +121,12 @@ def _ranks(found: Standings) -> list[str]:
         return (
             []
             if len(found.models) == 1
-            else ["", "no ranks: fewer than two tasks that no model was trained on"]
+            else ["", "no ranks: fewer than two tasks that no model is known to have been trained on"]
         )
-    lines = ["", f"mean rank over {len(found.clean)} tasks that no model was trained on (1 is best)"]
+    lines = [
+        "",
+        f"mean rank over {len(found.clean)} tasks that no model is known to have been trained on (1 is best)",
+    ]
     lines += [f"  {s.model}: {interval(s.rank, s.low, s.high)}" for s in found.podium.standings]
     return [*lines, f"  better than every other: {crowned(found)}"]
 
@@ -104,10 +145,11 @@ def _json(found: Standings) -> dict[str, Any]:
         "metric": found.metric,
         "higher_is_better": found.higher_is_better,
         "models": list(found.models),
-        "rows": tidy(found),
+        "rows": tidy(found.rows),
         "verdicts": [asdict(v) for v in found.verdicts],
         "clean_tasks": list(found.clean),
         "clean_lineages": found.lineages,
         "ranks": None if found.podium is None else asdict(found.podium),
-        "undefined": found.undefined,
+        "undefined": dict(found.undefined),
+        "shots": [asdict(s) for s in found.shots],
     }

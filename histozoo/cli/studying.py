@@ -1,0 +1,59 @@
+"""The verb that runs a study: a question in a file, from measurement to a report."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from histozoo.cli.app import app
+from histozoo.cli.making import _overrides
+from histozoo.console import out
+
+
+@app.command()
+def study(
+    file: Annotated[Path, typer.Argument(help="TOML file, see experiments/studies/.")],
+    preset: Annotated[str, typer.Option(help="small (two processor cores) or full (one GPU).")] = "small",
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder of the task folders; else $HISTOZOO_DATA.")
+    ] = None,
+    target: Annotated[
+        Path | None, typer.Option("--out", help="The study's folder; runs/studies/NAME where left out.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Copy report, CSV and plots of the finished study here.")
+    ] = None,
+    cache: Annotated[Path, typer.Option(help="Where decoded tiles and features are kept.")] = Path("runs"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value over the file; may be repeated.")
+    ] = None,
+) -> None:
+    """Run a study; the same command continues a stopped one."""
+    from histozoo import devices
+    from histozoo.studies import folder, run
+    from histozoo.studies.settings import read
+
+    chosen = read(file, preset=preset, changed=_overrides(settings or ()))
+    place = target or Path("runs/studies") / chosen.name
+    bench = folder.Bench(
+        out=place, data_root=data_root, cache=cache, device=str(devices.choose(device)), tell=_say
+    )
+    run.run(chosen, bench, command=_command(file, preset, settings or []))
+    if report:
+        _say(f"copied into {report}: {', '.join(folder.publish(place, report))}")
+    _say(f"report: {place / 'report.html'}")
+
+
+def _command(file: Path, preset: str, settings: list[str]) -> str:
+    """Returns what decides the numbers of what was typed: folders of this machine have no place in a report."""
+    name = file.name if file.is_absolute() else str(file)
+    sets = [word for setting in settings for word in ("--set", setting)]
+    return shlex.join(["histozoo", "study", name, "--preset", preset, *sets])
+
+
+def _say(line: str) -> None:
+    out.print(line, markup=False, soft_wrap=True)

@@ -1,0 +1,145 @@
+"""What fine-tuning changes in a trunk: CKA of its blocks, frozen against fine-tuned, beside that of two seeds.
+
+Shapes: N tiles, S slides.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from histozoo import durable
+from histozoo.evaluate.encoders import digest
+from histozoo.evaluate.resampling import Ints
+from histozoo.studies.document import Plot, Section, Table
+from histozoo.studies.folder import Bench
+from histozoo.studies.heads import Heads, pixels
+from histozoo.studies.outcome import spelled
+from histozoo.studies.settings import Slides
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changed:
+    """Which blocks fine-tuning moved by more than two seeds lie apart."""
+
+    seen: bool | None
+    section: Section
+    facts: dict[str, Any]
+
+
+def changed(part: Heads, settings: Slides, bench: Bench) -> Changed:
+    """Returns CKA of frozen and fine-tuned blocks on the slides of fold 0, which fine-tuning did not see, beside that of two seeds."""
+    facts = _changes(part, settings, bench)
+    lines = tuple(
+        (
+            c["block"],
+            *(spelled(c[k]["value"], c[k]["low"], c[k]["high"]) for k in ("cka", "ceiling")),
+            spelled(c["difference"]["value"], c["difference"]["low"], c["difference"]["high"], signed=True),
+            "yes" if c["difference"]["high"] < 0 else "not shown",
+        )
+        for c in facts["changes"]
+    )
+    head = (
+        "block",
+        "CKA, frozen and fine-tuned",
+        "CKA of two seeds",
+        "difference",
+        "changed more than seeds differ",
+    )
+    said = (
+        f"Linear CKA, unbiased, on {facts['tiles']:,} tiles of {facts['patients']} held-out patients; 1 is the same up to "
+        f"rotation and scale."
+    )
+    marked = part.seen is True
+    plot = Plot(
+        f"{'marked-' * marked}cka-{part.labelled.task}.png",
+        _picture(facts),
+        "CKA of blocks, frozen against fine-tuned",
+    )
+    title = f"What fine-tuning changes in {part.one.name}"
+    return Changed(
+        seen=part.seen, section=Section(title, (said, Table(head, lines), plot), marked=marked), facts=facts
+    )
+
+
+def _changes(part: Heads, settings: Slides, bench: Bench) -> dict[str, Any]:
+    from histozoo.evaluate import cka
+    from histozoo.evaluate.blocks import block_features
+    from histozoo.evaluate.cka_intervals import changes
+    from histozoo.evaluate.slides.crossval import slide_folds
+
+    known = {"bags": part.bags.fingerprint, "settings": asdict(settings) | {"resamples": 0}}
+    path = bench.out / "cka" / f"{digest(known)[:16]}.json"
+    if path.is_file():
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return stored
+    bags, one = part.bags, part.one
+    fold_S = slide_folds(bags, folds=settings.folds, seed=settings.seed)
+    rows = np.flatnonzero(np.isin(bags.slide_N, np.flatnonzero(fold_S == 0)))
+    tiles_NHWC = part.labelled.tiles_NHWC[bags.order_N[rows]]
+    patients_N = np.asarray(bags.patients)[bags.slide_N[rows]]
+    before = one.block_features(tiles_NHWC, device=bench.device)
+    after = []
+    for seed in (settings.seed, settings.seed + 1):
+        model = _tuned(part, settings, bench, fold_S, seed, run=path.with_suffix(f".seed{seed}"))
+        after.append(block_features(model, tiles_NHWC, mean=one.mean, std=one.std))
+    found = cka.similarity([before], [after[0]])
+    facts = {
+        "model": one.name,
+        "tiles": len(rows),
+        "patients": len(set(patients_N.tolist())),
+        "blocks": [list(found.left), list(found.right)],
+        "values": found.values_LM.tolist(),
+        "changes": [
+            {"block": c.block, **{k: asdict(getattr(c, k)) for k in ("cka", "ceiling", "difference")}}
+            for c in changes(before, after[0], after[1], patients_N)
+        ],
+    }
+    durable.write_json(path, facts)
+    return facts
+
+
+def _tuned(part: Heads, settings: Slides, bench: Bench, fold_S: Ints, seed: int, *, run: Path) -> Any:
+    from histozoo.evaluate.slides.model import Settings
+    from histozoo.evaluate.slides.topk import tune_fold
+
+    assert part.tuning is not None
+    bench.say(f"{part.one.name}: fine-tuning for CKA, seed {seed}")
+    head = Settings(
+        pooling=settings.tuned_pooling,  # type: ignore[arg-type]  # checked when the file was read
+        epochs=settings.epochs,
+        select=settings.select,  # type: ignore[arg-type]
+        standardise=settings.standardise,
+    )
+    return tune_fold(
+        part.bags,
+        pixels(part.one, part.labelled),
+        fold_S,
+        0,
+        settings=head,
+        tuning=part.tuning,
+        seed=seed,
+        run=run,
+        device=bench.device,
+    ).model
+
+
+def _picture(facts: Mapping[str, Any]) -> bytes:
+    from histozoo.evaluate.cka import Similarity
+    from histozoo.evaluate.cka_picture import picture
+
+    left, right = (tuple(names) for names in facts["blocks"])
+    found = Similarity(
+        left=left, right=right, values_LM=np.array(facts["values"]), n=facts["tiles"], unbiased=True
+    )
+    buffer = io.BytesIO()
+    picture(found, left="frozen", right="fine-tuned", title=str(facts["model"])).save(
+        buffer, "PNG", optimize=True
+    )
+    return buffer.getvalue()

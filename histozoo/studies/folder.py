@@ -1,0 +1,170 @@
+"""A study's folder: what it was started with, the time it took, its report, and the mark that the report is whole."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from histozoo import durable, run_folder
+from histozoo.errors import IntegrityError, UsageError
+
+HEAD = (
+    "part", "task", "lineage", "setting", "model", "minus", "metric", "value", "low", "high", "p_holm", "detectable", "outcome",
+    "n", "n_groups", "seen",
+)  # fmt: skip
+"""Columns of results.csv; `minus` is blank where the value is no difference; `low`, `high` are the 95 % interval over groups."""
+
+LARGEST = 300_000
+"""Bytes of a report that is put into a repository."""
+
+_DONE, _STUDY, _TIME = "DONE.json", "study.json", "time.json"
+
+
+@dataclass
+class Bench:
+    """Where a study works, and what it says of its progress.
+
+    Args:
+        out: Its folder.
+        data_root: Folder of the task folders; `$HISTOZOO_DATA` where it is None.
+        cache: Folder of decoded tiles and features.
+        device: Where models run.
+        tell: Receives a line per step.
+        before: Seconds of earlier starts.
+        starts: Earlier starts.
+    """
+
+    out: Path
+    data_root: Path | None
+    cache: Path
+    device: str = "cpu"
+    tell: Callable[[str], None] = lambda line: None
+    before: float = 0.0
+    starts: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of this start and of those before it, as far as they were written down."""
+        return self.before + time.monotonic() - self.began
+
+    def say(self, line: str) -> None:
+        """Tells a line and writes the time down, so that a kill loses one step of it."""
+        self.tell(line)
+        self.note()
+
+    def note(self) -> None:
+        """Writes the time down."""
+        durable.write_json(self.out / _TIME, {"seconds": round(self.seconds, 1), "starts": self.starts + 1})
+
+
+@contextmanager
+def opened(bench: Bench, facts: Mapping[str, Any]) -> Iterator[Bench]:
+    """Holds the folder for this process; a study that was killed goes on.
+
+    Args:
+        bench: Where to work.
+        facts: What the study is; a second start must agree.
+
+    Raises:
+        UsageError: `HZ-F48`, another process works in the folder.
+        IntegrityError: `HZ-F44`, the folder holds another study, preset or settings.
+    """
+    bench.out.mkdir(parents=True, exist_ok=True)
+    with run_folder.locked(bench.out):
+        durable.remove_stale(bench.out)
+        _agree(bench.out, json.loads(json.dumps(facts)))
+        (bench.out / _DONE).unlink(missing_ok=True)
+        known = _read(bench.out / _TIME) or {"seconds": 0.0, "starts": 0}
+        bench.before, bench.starts, bench.began = known["seconds"], known["starts"], time.monotonic()
+        bench.note()
+        yield bench
+
+
+def _agree(out: Path, facts: dict[str, Any]) -> None:
+    before = _read(out / _STUDY)
+    if before is None:
+        durable.write_json(out / _STUDY, facts)
+    elif before != facts:
+        flat = [{**f, **f.get("settings", {})} for f in (before, facts)]
+        changed = [k for k in sorted({*flat[0], *flat[1]} - {"settings"}) if flat[0].get(k) != flat[1].get(k)]
+        raise IntegrityError(
+            "HZ-F44",
+            "the folder holds a study of other settings",
+            where=out,
+            got=", ".join(f"{k}: {flat[0].get(k)!r} before, {flat[1].get(k)!r} now" for k in changed[:3]),
+            kept="the folder is untouched",
+            next_step="give another folder with --out, or the preset and settings that it was started with",
+        )
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def finish(out: Path, files: Mapping[str, bytes]) -> None:
+    """Writes the files of the report, and last the mark that they are whole."""
+    for name, content in files.items():
+        durable.write_bytes(out / name, content)
+    durable.write_json(
+        out / _DONE, {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    )
+
+
+def tidy(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns results as CSV, one line per number, floats to six decimals."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, HEAD, lineterminator="\n", restval="")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()})
+    return text.getvalue()
+
+
+def publish(out: Path, target: Path) -> list[str]:
+    """Copies report.md, results.csv and plots of a finished study into `target`; returns their names.
+
+    Raises:
+        UsageError: `HZ-U85`, the study is not finished, a file of the report was changed, or the report is larger than `LARGEST`.
+    """
+    done = _read(out / _DONE)
+    if done is None:
+        raise _unfit(
+            "the study is not finished",
+            out,
+            got=f"no {_DONE}",
+            next_step="give the command that began it again",
+        )
+    names = [n for n in done if n in ("report.md", "results.csv") or n.endswith((".svg", ".png"))]
+    contents = {n: (out / n).read_bytes() if (out / n).is_file() else b"" for n in names}
+    changed = [n for n in names if hashlib.sha256(contents[n]).hexdigest() != done[n]]
+    if changed:
+        raise _unfit(
+            "a file of the report was changed",
+            out,
+            got=", ".join(changed),
+            next_step="give the command of the study again: it writes the report anew from what was measured",
+        )
+    size = sum(map(len, contents.values()))
+    if size > LARGEST:
+        raise _unfit(
+            "the report is too large for a repository",
+            out,
+            got=f"{size:,} bytes, at most {LARGEST:,}",
+            next_step="compare fewer models or tasks",
+        )
+    for name, content in contents.items():
+        durable.write_bytes(target / name, content)
+    return names
+
+
+def _unfit(what: str, where: Path, *, got: str, next_step: str) -> UsageError:
+    return UsageError("HZ-U85", what, where=where, got=got, kept="nothing was copied", next_step=next_step)

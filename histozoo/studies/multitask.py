@@ -1,0 +1,212 @@
+"""Paper A's question on data at hand: does pretraining on many tasks pay on tasks of lineages that it never saw?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from histozoo.evaluate.compare.cells import Cell
+from histozoo.evaluate.compare.measure import measure
+from histozoo.evaluate.compare.plan import RANDOM_SEEDS, Plan, columns
+from histozoo.evaluate.compare.standings import METRICS, Standings, offered, standings
+from histozoo.evaluate.compare.table import crowned
+from histozoo.evaluate.verdicts import Verdict
+from histozoo.studies.comparing import FEWEST, NOT_CALLED, Answer, sentences
+from histozoo.studies.document import Block, Plot, Section, Table
+from histozoo.studies.drawing import Dot, forest
+from histozoo.studies.folder import Bench
+from histozoo.studies.outcome import Outcome, differences, row, spelled
+from histozoo.studies.settings import Multitask
+
+
+def run(settings: Multitask, bench: Bench) -> Outcome:
+    """Measures every model on every task by every protocol, and returns what follows.
+
+    Raises:
+        UsageError, IntegrityError: What `compare.measure` raises.
+    """
+    plan = Plan(
+        columns=columns(settings.models),
+        tasks=settings.tasks,
+        protocols=settings.protocols,
+        out=bench.out,
+        cache=bench.cache,
+        data_root=bench.data_root,
+        seeds=settings.seeds,
+        preset=settings.finetune,
+        device=bench.device,
+    )
+    measured = measure(plan, say=bench.say)
+    cells = measured.cells
+    bench.say(f"{len(cells)} cells measured; resampling")
+    dirty = {c.task for c in cells if c.seen is True}
+    clean, marked = ([c for c in cells if (c.task in dirty) == side] for side in (False, True))
+    parts = {side: _standings(some, settings) for side, some in (("clean", clean), ("marked", marked))}
+    answers = {
+        side: [a for s in found for a in _answers(s, bool(side == "marked"))] for side, found in parts.items()
+    }
+    return Outcome(
+        rows=[r for side in parts for s in parts[side] for r in _values(s, side)]
+        + [row(a, side) for side in answers for a in answers[side]],
+        ran=_ran(settings, cells),
+        clean=tuple(_section(s, answers["clean"]) for s in parts["clean"] if s.metric == METRICS[0]),
+        marked=tuple(
+            _section(s, answers["marked"], marked=True) for s in parts["marked"] if s.metric == METRICS[0]
+        ),
+        follows=(
+            *sentences(a for a in answers["clean"] if a.metric == METRICS[0]),
+            *_over_tasks(parts["clean"]),
+        ),
+        limits=(
+            *_limits(settings),
+            *(
+                f"{label} on {task} has no number: {why}."
+                for (label, task), why in measured.undefined.items()
+            ),
+        ),
+        facts={
+            "cells": [
+                {"encoder": c.encoder, "task": c.task, "protocol": c.protocol, **c.facts} for c in cells
+            ],
+        },
+    )
+
+
+def _standings(cells: Sequence[Cell], settings: Multitask) -> list[Standings]:
+    found = []
+    for protocol in dict.fromkeys(c.protocol for c in cells):
+        some = [c for c in cells if c.protocol == protocol]
+        found += [
+            standings(some, metric=metric, seed=settings.seeds[0], resamples=settings.resamples)
+            for metric in offered(some)
+        ]
+    return found
+
+
+def _answers(found: Standings, marked: bool) -> list[Answer]:
+    return [_answer(v, found, marked) for v in found.verdicts]
+
+
+def _answer(v: Verdict, found: Standings, marked: bool) -> Answer:
+    of = next(r for r in found.rows if r.task == v.task)
+    seen = {r.seen for r in found.rows if r.task == v.task and r.model in (v.first, v.second)}
+    called = not marked and of.n_groups >= FEWEST
+    return Answer(
+        place=v.task,
+        lineage=of.lineage,
+        setting=found.protocol,
+        first=v.first,
+        second=v.second,
+        metric=found.metric,
+        n=of.n,
+        n_groups=of.n_groups,
+        seen=True if marked else (None if "unknown" in seen else False),
+        difference=v.difference,
+        low=v.low,
+        high=v.high,
+        p_holm=v.p_holm if called else None,
+        family=len(found.verdicts),
+        detectable=v.detectable,
+        outcome=v.outcome if called else NOT_CALLED,
+    )
+
+
+# -- words, tables, plots --------------------------------------------------------------------------------------------------------------
+
+
+def _ran(settings: Multitask, cells: Sequence[Cell]) -> tuple[str, ...]:
+    tiles = {c.task: len(c.labels_N) for c in cells}
+    tasks = ", ".join(f"{task} ({tiles[task]:,} tiles)" for task in settings.tasks)
+    seeds = ", ".join(map(str, RANDOM_SEEDS))
+    several = any(m.startswith("random:") and "@" not in m for m in settings.models)
+    return (
+        f"{settings.models[0]} against {', '.join(settings.models[1:])} by {', '.join(settings.protocols)}, each tile predicted by a "
+        f"classifier that saw no tile of its group.",
+        f"Tasks: {tasks}.",
+        *((f"Random weights: the mean over seeds {seeds}.",) if several else ()),
+        f"Balanced accuracy decides; intervals are 95 % over groups ({settings.resamples:,} resamples); Holm's correction is over all "
+        f"tasks and models of a protocol.",
+    )
+
+
+def _section(found: Standings, answers: Sequence[Answer], *, marked: bool = False) -> Section:
+    some = [a for a in answers if a.metric == found.metric and a.setting == found.protocol]
+    word = "marked-" if marked else ""
+    dots = [
+        Dot(
+            place=r.task,
+            series=r.model,
+            value=r.value,
+            low=r.low,
+            high=r.high,
+            hollow=r.seen == "trained on it",
+        )
+        for r in found.rows
+    ]
+    blocks: list[Block] = [_numbers(found)]
+    if dots:
+        blocks.append(
+            Plot(
+                f"{word}{found.protocol}.svg",
+                forest(dots, label=found.metric),
+                f"{found.metric} by {found.protocol}",
+            )
+        )
+    if some:
+        apart = [
+            Dot(place=a.place, series=f"minus {a.second}", value=a.difference, low=a.low, high=a.high)
+            for a in some
+        ]
+        label = f"{found.metric}: {found.models[0]} minus the others"
+        blocks += [
+            Plot(f"{word}{found.protocol}-differences.svg", forest(apart, label=label, zero=True), label)
+        ]
+        blocks += [differences(some, place="task")]
+    blocks += [f"Undefined and not counted: {task}, {why}" for task, why in found.undefined.items()]
+    return Section(f"{found.protocol}: {found.metric.replace('_', ' ')}", tuple(blocks), marked=marked)
+
+
+def _numbers(found: Standings) -> Table:
+    tasks = list(dict.fromkeys(r.task for r in found.rows))
+    lines = []
+    for task in tasks:
+        rows = {r.model: r for r in found.rows if r.task == task}
+        first = next(iter(rows.values()))
+        values = [spelled(rows[m].value, rows[m].low, rows[m].high) for m in found.models]
+        lines.append((task, f"{first.n:,}", f"{first.n_groups:,}", *values))
+    return Table(("task", "tiles", "groups", *found.models), tuple(lines))
+
+
+def _values(found: Standings, side: str) -> list[dict[str, Any]]:
+    names = ("task", "lineage", "model", "metric", "value", "low", "high", "n", "n_groups", "seen")
+    return [
+        {"part": side, "setting": r.protocol, **{name: getattr(r, name) for name in names}}
+        for r in found.rows
+    ]
+
+
+def _over_tasks(found: Sequence[Standings]) -> list[str]:
+    said = []
+    for s in found:
+        if s.metric == METRICS[0] and s.podium is not None:
+            ranks = ", ".join(f"{x.model} {spelled(x.rank, x.low, x.high)}" for x in s.podium.standings)
+            said.append(
+                f"{s.protocol}: mean rank over {len(s.clean)} tasks (1 is best): {ranks}. Better than every other: {crowned(s)}."
+            )
+    return said
+
+
+def _limits(settings: Multitask) -> tuple[str, ...]:
+    twin = any(m.startswith("random:") for m in settings.models)
+    return (
+        "Intervals are over groups for these classifiers; another training of the classifiers or of the model is not in them.",
+        "Groups are patients, slides or photographs where the sets know them, else single tiles: there, intervals are too short.",
+        *(
+            (
+                "One pretrained model stands against the mean of random twins: another pretraining run is not in the interval.",
+            )
+            if twin
+            else ()
+        ),
+        "Tile sets are small, public and mostly resized; what holds on them need not hold on slides of a clinic.",
+    )

@@ -1,0 +1,99 @@
+"""A study from its file to its report."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from histozoo import __version__, durable
+from histozoo.studies import folder, machine
+from histozoo.studies.document import Document, Points, Section, html, markdown
+from histozoo.studies.folder import Bench
+from histozoo.studies.outcome import Outcome
+from histozoo.studies.settings import Study
+
+
+def run(study: Study, bench: Bench, *, command: str = "") -> Document:
+    """Measures what is not there yet and writes results.csv, results.json, plots, report.md, report.html and DONE.json.
+
+    Args:
+        study: From `settings.read`.
+        bench: Where to work.
+        command: What was typed, for the report.
+
+    Raises:
+        UsageError: `HZ-F48`, the folder is in use; and what the evaluations raise.
+        IntegrityError: `HZ-F44`, the folder holds another study.
+        Interrupted: `HZ-F41`, a signal asked to stop; the same command goes on.
+    """
+    with folder.opened(bench, study.facts()):
+        found = _runner(study.kind)(study.settings, bench)
+        bench.note()
+        document = _document(study, found, bench, command)
+        facts = {
+            **study.facts(),
+            "version": __version__,
+            "command": command,
+            "seconds": round(bench.seconds, 1),
+        }
+        facts |= {
+            "machine": machine.words(bench.device),
+            "follows": list(found.follows),
+            **found.facts,
+            "rows": list(found.rows),
+        }
+        files = {
+            "results.csv": folder.tidy(found.rows).encode(),
+            "results.json": durable.to_json(facts).encode(),
+            **{
+                p.file: p.content.encode() if isinstance(p.content, str) else p.content
+                for p in document.plots
+            },
+            "report.md": markdown(document).encode(),
+            "report.html": html(document).encode(),
+        }
+        for name, content in found.private.items():
+            durable.write_bytes(bench.out / name, content)
+        folder.finish(bench.out, files)
+    return document
+
+
+_MARKED = (
+    "Below, a model is scored on a lineage that it was trained on. Such a score says nothing about new tissue; it is told and takes no "
+    "part in what follows."
+)
+
+
+def _runner(kind: str) -> Callable[[Any, Bench], Outcome]:
+    measure: Callable[[Any, Bench], Outcome] = importlib.import_module(f"histozoo.studies.{kind}").run
+    return measure
+
+
+def _document(study: Study, found: Outcome, bench: Bench, command: str) -> Document:
+    ran = Section("What ran", (Points((*found.ran, *_how(study, bench, command))),))
+    follows = found.follows or ("Nothing: no comparison counts, see below.",)
+    sections = [
+        Section(
+            "Question",
+            (study.question, f"Source: {study.source}", f"Expected before it ran: {study.expected}"),
+        ),
+        Section("What follows", (Points(tuple(follows)),)),
+        ran,
+        *found.clean,
+    ]
+    if found.marked:
+        sections += [Section("Contaminated, told apart", (_MARKED,), marked=True), *found.marked]
+    sections.append(Section("Limits", (Points(found.limits),)))
+    return Document(study.title, tuple(sections))
+
+
+def _how(study: Study, bench: Bench, command: str) -> list[str]:
+    starts = f" in {bench.starts + 1} starts" if bench.starts else ""
+    changed = ", ".join(f"{k} = {v!r}" for k, v in study.changed.items())
+    return [
+        f"Preset `{study.preset}`{f', changed: {changed}' if changed else ''}; command `{command}`."
+        if command
+        else f"Preset `{study.preset}`.",
+        f"Time: {machine.spell(bench.seconds)}{starts}, on {machine.words(bench.device)}; histozoo {__version__}.",
+    ]

@@ -1,0 +1,148 @@
+"""Paper C's question on data at hand: up to which size of training set is a pretrained encoder better than a random one?
+
+One U-Net per set trained on, mode, size, initialisation and seed (`histozoo.evaluate.segment`), each scored on groups of its own set and on
+the other sets that show the same objects.
+
+Shapes: S seeds, G groups, R resamples.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from histozoo.evaluate.encoders import Encoder, encoder
+from histozoo.evaluate.resampling import Floats
+from histozoo.evaluate.segment import study
+from histozoo.evaluate.segment.curves import of_groups, resampled
+from histozoo.evaluate.segment.model import Start, start
+from histozoo.evaluate.segment.pictures import SETS, Pictures, read
+from histozoo.evaluate.segment.study import Design
+from histozoo.evaluate.segment.train import Training
+from histozoo.studies.comparing import Asked, decide
+from histozoo.studies.folder import Bench
+from histozoo.studies.outcome import Outcome
+from histozoo.studies.segmentation_report import BASELINE, Part, group_words, outcome
+from histozoo.studies.settings import Segmentation
+
+
+def run(settings: Segmentation, bench: Bench) -> Outcome:
+    """Trains and scores what is not there yet, and returns what follows.
+
+    Raises:
+        UsageError, IntegrityError: What `segment.study.run` and `encoder` raise.
+        Interrupted: `HZ-F41`, a signal asked to stop; the same command goes on.
+    """
+    encoders = {name: encoder(name) for name in settings.models}
+    starts = _starts(encoders)
+    sets = _read(settings, bench)
+    parts = []
+    for name in settings.sizes:
+        for mode in settings.modes:
+            others = [sets[o] for o in settings.away if o != name and SETS[o].objects == SETS[name].objects]
+            with _told(bench):
+                found = study.run(
+                    starts,
+                    sets[name],
+                    out=bench.out / "nets" / name / mode,
+                    design=_design(settings, name, mode),
+                    others=others,
+                )
+            parts.append(Part(mode=mode, scores=found))
+    bench.say("every net is scored; resampling")
+    answers = decide([asked for part in parts for asked in _asked(part, encoders, settings)])
+    return outcome(settings, parts, answers, encoders)
+
+
+def _starts(encoders: dict[str, Encoder]) -> list[Start]:
+    found = []
+    for name, one in encoders.items():
+        module = one.module()
+        config: dict[str, Any] = getattr(module, "pretrained_cfg", None) or {}
+        begin = Start(
+            name=name,
+            architecture=str(config.get("architecture", type(module).__name__)),
+            tensors={key: value.detach().clone() for key, value in module.state_dict().items()},
+            mean=one.mean,
+            std=one.std,
+            lineages=one.lineages or frozenset(),
+        )
+        found.append(begin)
+    return [*found, start(BASELINE, architecture=found[0].architecture)]
+
+
+def _read(settings: Segmentation, bench: Bench) -> dict[str, Pictures]:
+    names = dict.fromkeys((*settings.sizes, *settings.away))
+    return {name: read(name, data_root=bench.data_root, shrink=settings.shrink) for name in names}
+
+
+def _design(settings: Segmentation, name: str, mode: Any) -> Design:
+    training = Training(
+        mode=mode,
+        steps=settings.steps,
+        px=settings.px,
+        batch_size=settings.batch_size,
+        lr=settings.lr,
+        warmup_steps=min(20, settings.steps // 4),
+        decoder=settings.decoder,
+        precision=settings.precision,  # type: ignore[arg-type]  # checked when the file was read
+        save_every=max(1, min(500, settings.steps)),
+    )
+    return Design(
+        sizes=settings.sizes[name],
+        seeds=settings.seeds,
+        training=training,
+        test=settings.test,
+        split_seed=settings.seed,
+        per_group=settings.per_group or None,
+        metrics=settings.metrics,
+        stride=settings.stride or None,
+        how="components" if SETS[name].objects == "gland" else "watershed",
+    )
+
+
+@contextmanager
+def _told(bench: Bench) -> Iterator[None]:
+    """Tells every finished cell, which the study logs."""
+    handler = logging.Handler()
+    handler.emit = lambda record: bench.say(record.getMessage())  # type: ignore[method-assign]
+    log = logging.getLogger("histozoo.evaluate.segment.cell")
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
+# -- questions -------------------------------------------------------------------------------------------------------------------------
+
+
+def _asked(
+    part: Part, encoders: dict[str, Encoder], settings: Segmentation
+) -> Iterator[tuple[Asked, float, Floats]]:
+    """Gives the paired difference of every initialisation from random weights at every size on every test set, by the first metric."""
+    metric = settings.metrics[0]
+    for test, groups_N in part.scores.groups.items():
+        random = part.scores.curve(BASELINE, test_set=test, metric=metric)
+        for name, one in encoders.items():
+            curve = part.scores.curve(name, test_set=test, metric=metric)
+            for size, values_SN in curve.items():
+                means_SG = of_groups(values_SN - random[size], groups_N)
+                d_RS = resampled(means_SG, seed=settings.seed, resamples=settings.resamples)
+                asked = Asked(
+                    place=group_words(size),
+                    lineage=part.scores.lineages[test],
+                    setting=part.says(test),
+                    first=name,
+                    second=BASELINE,
+                    metric=metric,
+                    n=len(groups_N),
+                    n_groups=means_SG.shape[1],
+                    seen=one.saw(part.scores.lineages[test]),
+                )
+                yield asked, float(means_SG.mean()), d_RS.mean(1)

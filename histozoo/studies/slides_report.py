@@ -1,0 +1,123 @@
+"""Tables, plots and words of the study of slides."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from histozoo.evaluate.resampling import percentiles
+from histozoo.evaluate.slides import heatmap
+from histozoo.evaluate.slides.crossval import FoldResult
+from histozoo.studies.comparing import Answer
+from histozoo.studies.document import Block, Plot, Section, Table
+from histozoo.studies.drawing import Dot, forest
+from histozoo.studies.folder import Bench
+from histozoo.studies.heads import METRIC, RANDOM, Heads, folder, word
+from histozoo.studies.outcome import SEEN, differences, spelled
+from histozoo.studies.settings import Slides
+
+
+def ran(part: Heads, settings: Slides) -> tuple[str, ...]:
+    """Returns what was fitted, in sentences."""
+    bags = part.bags
+    tuned = (
+        f"; fine-tuning on the {settings.top_k} tiles attended most, {settings.tuning_epochs} epochs"
+        if part.tuning
+        else ""
+    )
+    return (
+        f"{part.one.name} and its random twin on {bags.task}: {len(bags)} slides of {len(set(bags.patients))} patients, {len(bags.f_ND):,} "
+        f"tiles; {', '.join(settings.poolings)} pooling, {settings.folds} folds, seeds {', '.join(map(str, settings.seeds))}{tuned}.",
+        f"Balanced accuracy of slides decides, the mean over seeds; intervals are 95 % over patients ({settings.resamples:,} resamples); "
+        f"Holm's correction is over all comparisons of slides that count.",
+    )
+
+
+def nothing(part: Heads) -> list[str]:
+    """Returns that nothing follows, where the encoder was trained on the lineage."""
+    if part.seen is not True:
+        return []
+    return [
+        f"Nothing on {part.labelled.task} follows about the weights of {part.one.name}: it was trained on the lineage "
+        f"{part.labelled.lineage}."
+    ]
+
+
+def section(part: Heads, settings: Slides, answers: Sequence[Answer]) -> Section:
+    """Returns the numbers of one encoder and its twin, drawn and compared."""
+    some = [
+        a for a in answers if a.seen is part.seen and (part.one.name in (a.first, *a.setting.split(", ")))
+    ]
+    some += [a for a in answers if a.first == "fine-tuned" and a not in some]
+    dots = [
+        Dot(
+            place=kind,
+            series=weights,
+            value=value,
+            low=low,
+            high=high,
+            hollow=part.seen is True and weights != RANDOM,
+        )
+        for (weights, kind), (value, (low, high)) in _spread(part).items()
+    ]
+    numbers = tuple((d.place, d.series, spelled(d.value, d.low, d.high)) for d in dots)
+    marked = "marked-" if part.seen is True else ""
+    plot = Plot(
+        f"{marked}{word(part.one.name)}.svg",
+        forest(dots, label=f"{METRIC} of slides"),
+        f"{METRIC} of slides of {part.labelled.task}",
+    )
+    blocks: tuple[Block, ...] = (
+        Table(("head", "weights", METRIC), numbers),
+        plot,
+        differences(some, place="task"),
+    )
+    return Section(f"{part.labelled.task}: {part.one.name}", blocks, marked=part.seen is True)
+
+
+def _spread(part: Heads) -> dict[tuple[str, str], tuple[float, tuple[float, float]]]:
+    return {key: (value, percentiles(value_R)) for key, (value, value_R) in part.found.items()}
+
+
+def values(part: Heads) -> Iterator[dict[str, Any]]:
+    """Gives records of results.csv."""
+    for (weights, kind), (value, (low, high)) in _spread(part).items():
+        seen = False if weights == RANDOM else part.seen
+        yield {
+            "part": "marked" if seen is True else "clean",
+            "task": part.labelled.task,
+            "lineage": part.labelled.lineage,
+            "setting": kind,
+            "model": weights,
+            "metric": METRIC,
+            "value": value,
+            "low": low,
+            "high": high,
+            "n": len(part.bags),
+            "n_groups": len(set(part.bags.patients)),
+            "seen": SEEN[seen],
+        }
+
+
+def attention(part: Heads, settings: Slides, bench: Bench) -> bytes:
+    """Returns the first held-out slide with its attention as PNG; it shows tiles, so it stays in the study's folder."""
+    pooling = next((p for p in settings.poolings if p in ("attention", "gated")), settings.poolings[0])
+    cells = folder(bench.out, part.one.name) / "cells" / f"slides_{pooling}" / "trained"
+    stored = json.loads((cells / f"seed{settings.seeds[0]}-fold0.json").read_text(encoding="utf-8"))["result"]
+    result, buffer = FoldResult.from_json(stored), io.BytesIO()
+    slide = int(result.slides_S[0])
+    rows = part.bags.order_N[part.bags.rows(slide)]
+    weights_T = result.attention_N[: len(rows)]
+    if len(weights_T):
+        title = f"{part.bags.slides[slide]}, {pooling}"
+        heatmap.on_tiles(part.labelled.tiles_NHWC[rows], weights_T, title=title).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+LIMITS = (
+    "Intervals are over patients for these heads; by_seed in results.json tells how far seeds alone lie apart.",
+    "Few slides: only large differences could show, see the last column of the tables.",
+    "A cut is chosen on the tiles that it is scored on; its score on others will be a little lower.",
+)

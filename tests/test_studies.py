@@ -1,0 +1,252 @@
+"""Parts of a study: its file is read strictly, only intervals speak, and only a whole report leaves its folder."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from histozoo.errors import HistozooError, IntegrityError, UsageError
+from histozoo.evaluate.verdicts import NO_WINNER
+from histozoo.studies import folder
+from histozoo.studies.comparing import NOT_CALLED, Asked, decide, sentences
+from histozoo.studies.document import Document, Plot, Points, Section, Table, html, markdown
+from histozoo.studies.drawing import Dot, curves, forest
+from histozoo.studies.settings import Multitask, Segmentation, Slides, read
+
+FILES = sorted((Path(__file__).parents[1] / "experiments" / "studies").glob("*.toml"))
+TEXT = """
+name = "toy"
+kind = "multitask"
+title = "T"
+question = "Q?"
+source = "S"
+expected = "E"
+models = ["a", "b"]
+tasks = ["one"]
+[preset.small]
+protocols = ["logistic"]
+[preset.full]
+protocols = ["logistic", "finetune_full"]
+finetune = "full"
+"""
+
+
+# -- the file
+
+
+def toy(tmp_path: Path, text: str = TEXT) -> Path:
+    path = tmp_path / "toy.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_preset_goes_over_the_shared_settings_and_the_command_over_both(tmp_path: Path) -> None:
+    path = toy(tmp_path)
+    small, full = (read(path, preset=p).settings for p in ("small", "full"))
+    assert isinstance(small, Multitask) and isinstance(full, Multitask)
+    assert (small.models, small.protocols, small.finetune) == (("a", "b"), ("logistic",), "small")
+    assert (full.protocols, full.finetune) == (("logistic", "finetune_full"), "full")
+    changed = read(path, preset="full", changed={"finetune": "small", "resamples": 100})
+    assert changed.settings.finetune == "small" and changed.settings.resamples == 100  # type: ignore[union-attr]
+    assert changed.facts()["changed"] == {"finetune": "small", "resamples": 100}
+
+
+@pytest.mark.parametrize(
+    ("code", "old", "new", "words"),
+    [
+        ("HZ-U42", 'tasks = ["one"]', 'taks = ["one"]', "did you mean 'tasks'?"),
+        ("HZ-U42", "[preset.full]", "[preset.full]\nresample = 100", "did you mean 'resamples'?"),
+        ("HZ-U43", 'tasks = ["one"]', "", "'tasks'"),
+        ("HZ-U43", 'tasks = ["one"]', 'tasks = ["one", "one"]', "each once"),
+        ("HZ-U43", 'tasks = ["one"]', 'tasks = "one"', "a list"),
+        ("HZ-U43", 'finetune = "full"', 'finetune = "vast"', "small or full"),
+        ("HZ-U43", 'finetune = "full"', "seeds = [true]", "int"),
+        ("HZ-U43", 'finetune = "full"', "resamples = 10", "100 or more"),
+        ("HZ-U43", 'kind = "multitask"', 'kind = "other"', "multitask, segmentation, slides"),
+        ("HZ-U43", 'name = "toy"', 'name = "../toy"', "lower case"),
+        ("HZ-U43", "[preset.full]", "[preset.vast]", "one of small, vast"),
+        ("HZ-U41", "[preset.small]", "[preset.small", "cannot read"),
+    ],
+)
+def test_what_the_file_does_not_say_rightly_is_refused(
+    tmp_path: Path, code: str, old: str, new: str, words: str
+) -> None:
+    assert old in TEXT
+    with pytest.raises(UsageError) as caught:
+        read(toy(tmp_path, TEXT.replace(old, new)), preset="full")
+    assert caught.value.code == code and words in str(caught.value)
+
+
+def test_an_unknown_setting_of_the_command_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="HZ-U42"):
+        read(toy(tmp_path), preset="small", changed={"kind": "slides"})
+    with pytest.raises(UsageError, match="HZ-U41"):
+        read(tmp_path / "absent.toml", preset="small")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_the_studies_there_are_can_be_read_and_say_what_they_cost(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for word in ("command", "hardware", "hours", "expected", "source"):
+        assert f"\n# {word:<9} " in text
+    small, full = (read(path, preset=p) for p in ("small", "full"))
+    assert small.name == path.stem and small.settings != full.settings
+
+
+def test_the_three_papers_have_a_study_each() -> None:
+    kinds = {type(read(path, preset="small").settings) for path in FILES}
+    assert kinds == {Multitask, Segmentation, Slides}
+
+
+# -- what follows
+
+
+def asked(place: str, **changes: Any) -> Asked:
+    names = {"first": "new", "second": "old", "metric": "m", "setting": "probe", "lineage": place}
+    return Asked(**{"place": place, **names, "n": 100, "n_groups": 50, "seen": False, **changes})
+
+
+def around(mean: float, seed: int = 0) -> tuple[float, np.ndarray]:
+    return mean, mean + 0.01 * np.random.default_rng(seed).standard_normal(2_000)
+
+
+def test_a_difference_counts_only_after_correction_over_all_that_count() -> None:
+    close = around(0.0225)  # alone its interval excludes 0; among nine others it does not
+    alone = decide([(asked("a"), *close)])
+    assert alone[0].low > 0 and alone[0].outcome == "new" and alone[0].family == 1
+    many = decide([(asked("a"), *close), *((asked(f"b{i}"), *around(0.0, i)) for i in range(9))])
+    assert many[0].outcome == NO_WINNER and many[0].family == 10
+    padded = decide(
+        [
+            (asked("a"), *close),
+            *((asked(f"b{i}", seen=True), *around(0.0, i)) for i in range(5)),
+            *((asked(f"c{i}", n_groups=5), *around(0.0, i)) for i in range(5)),
+        ]
+    )
+    assert padded[0].outcome == "new" and padded[0].family == 1
+    assert {a.outcome for a in padded[1:]} == {NOT_CALLED} and all(a.p_holm is None for a in padded[1:])
+
+
+def test_the_worse_one_is_never_called_better() -> None:
+    answers = decide([(asked("a"), *around(-0.2)), (asked("b"), *around(0.2))])
+    assert [a.outcome for a in answers] == ["old", "new"]
+    (said,) = sentences(answers)
+    assert "new is better than old on 1 of 2 tasks (b +0.200" in said
+    assert "old is better than new on 1 of 2 tasks (a -0.200" in said
+
+
+def test_sentences_say_no_winner_with_what_would_have_shown() -> None:
+    (said,) = sentences(decide([(asked("a"), *around(0.001)), (asked("b"), *around(0.0, 1))]))
+    assert said.startswith("probe: no winner between new and old on 2 tasks; a difference of 0.03")
+    assert "better" not in said
+
+
+def test_too_few_groups_are_told_and_seen_lineages_are_not() -> None:
+    answers = decide([(asked("few", n_groups=5), *around(0.5)), (asked("seen", seen=True), *around(0.5))])
+    (said,) = sentences(answers)
+    assert "few is +0.500" in said and "from 5 groups: not called" in said and "better" not in said
+
+
+# -- the folder
+
+
+def bench(tmp_path: Path) -> folder.Bench:
+    return folder.Bench(out=tmp_path / "study", data_root=None, cache=tmp_path)
+
+
+def test_a_folder_keeps_its_settings_and_adds_up_the_time(tmp_path: Path) -> None:
+    facts = {"study": "toy", "settings": {"steps": 2}}
+    with folder.opened(bench(tmp_path), facts) as first:
+        first.before = 100.0
+        first.say("a step")
+    with folder.opened(bench(tmp_path), facts) as second:
+        assert second.seconds >= 100 and second.starts == 1
+    with (
+        pytest.raises(IntegrityError, match="steps: 2 before, 3 now"),
+        folder.opened(bench(tmp_path), {"study": "toy", "settings": {"steps": 3}}),
+    ):
+        pass
+
+
+def test_only_a_finished_unchanged_small_report_is_copied(tmp_path: Path) -> None:
+    out, target = tmp_path / "study", tmp_path / "docs"
+    with folder.opened(bench(tmp_path), {}):
+        pass
+    with pytest.raises(UsageError, match="HZ-U85 the study is not finished"):
+        folder.publish(out, target)
+    files = {"report.md": b"# T\n", "results.csv": b"a\n", "a.svg": b"<svg/>", "report.html": b"<p>"}
+    folder.finish(out, files)
+    assert sorted(folder.publish(out, target)) == ["a.svg", "report.md", "results.csv"]
+    assert (target / "report.md").read_bytes() == b"# T\n" and not (target / "report.html").exists()
+    (out / "results.csv").write_bytes(b"b\n")
+    with pytest.raises(UsageError, match="HZ-U85 a file of the report was changed"):
+        folder.publish(out, target)
+    folder.finish(out, {**files, "a.svg": b" " * folder.LARGEST})
+    with pytest.raises(UsageError, match="HZ-U85 the report is too large"):
+        folder.publish(out, target)
+    with folder.opened(bench(tmp_path), {}):  # begun again: no longer finished until it ends
+        pass
+    with pytest.raises(HistozooError, match="not finished"):
+        folder.publish(out, target)
+
+
+def test_results_are_tidy() -> None:
+    lines = folder.tidy([{"task": "a, b", "value": 1 / 3, "outcome": NO_WINNER}]).splitlines()
+    assert lines[0] == ",".join(folder.HEAD)
+    assert '"a, b"' in lines[1] and "0.333333" in lines[1] and NO_WINNER in lines[1]
+
+
+# -- the page
+
+
+def test_both_forms_of_a_report_say_the_same_and_escape_it() -> None:
+    blocks = (
+        "a < b `code`",
+        Points(("first", "second")),
+        Table(("x", "y"), (("p|q", "1"),)),
+        Plot("a.svg", "<svg/>", "alt"),
+    )
+    document = Document("T & U", (Section("S", blocks), Section("M", ("seen",), marked=True)))
+    text, page = markdown(document), html(document)
+    assert (
+        text.startswith("# T & U\n")
+        and "- second" in text
+        and "| p\\|q | 1 |" in text
+        and "![alt](a.svg)" in text
+    )
+    assert "T &amp; U" in page and "a &lt; b <code>code</code>" in page and "<svg/>" in page
+    assert page.count("<section class='marked'>") == 1 and "src=" not in page
+
+
+def test_plots_stand_alone_and_put_values_where_they_belong() -> None:
+    dots = [
+        Dot(place="one", series="a", value=0.2, low=0.1, high=0.3),
+        Dot(place="one", series="b", value=0.6, low=0.5, high=0.7, hollow=True),
+    ]
+    space = "{http://www.w3.org/2000/svg}"
+    drawing = ET.fromstring(forest(dots, label="m", zero=True))
+    circles = [c for c in drawing.iter(f"{space}circle") if c.get("r") == "4"]
+    assert float(circles[0].get("cx", 0)) < float(circles[1].get("cx", 0))
+    assert circles[1].get("fill") == "#fff" != circles[0].get("fill")
+    lines = {"a": [(1, 0.2, 0.1, 0.3), (8, 0.6, 0.5, 0.7)]}
+    points = ET.fromstring(curves(lines, label="m", below="n")).find(f"{space}polyline")
+    assert points is not None
+    (x0, y0), (x1, y1) = ([float(v) for v in p.split(",")] for p in points.get("points", "").split())
+    assert x0 < x1 and y0 > y1  # higher is further up
+
+
+def test_one_size_and_one_value_can_be_drawn() -> None:
+    ET.fromstring(curves({"a": [(4, 0.5, 0.5, 0.5)]}, label="m", below="n"))
+    ET.fromstring(forest([Dot(place="p", series="s", value=1.0, low=1.0, high=1.0)], label="m"))
+
+
+def test_study_json_is_what_the_file_said(tmp_path: Path) -> None:
+    study = read(toy(tmp_path), preset="small")
+    with folder.opened(bench(tmp_path), study.facts()):
+        stored = json.loads((tmp_path / "study/study.json").read_text())
+    assert stored["settings"]["models"] == ["a", "b"] and stored["preset"] == "small"

@@ -1,0 +1,169 @@
+"""Each study from its file to its report at smoke size, on drawn tiles; killed and gone on."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from histozoo.cli import app
+from histozoo.studies import folder, run
+from histozoo.studies.settings import read
+from histozoo.tasks import TASKS
+from tests.fakes import masks
+from tests.fakes.tasks import DRAWN, write_drawn
+from tests.fakes.tiny import NAME, tiny_zoo
+
+STUDIES = Path(__file__).parents[1] / "experiments" / "studies"
+MULTITASK = {
+    "models": [NAME, f"random:{NAME}@0", "colour-histogram"],
+    "tasks": ["drawn_nuclei", "drawn_stroma"],
+    "protocols": ["logistic"],
+    "resamples": 300,
+}
+SEGMENTATION = {
+    "models": [NAME],
+    "sizes": {"glas": [1, 2]},
+    "away": [],
+    "modes": ["frozen"],
+    "seeds": [0],
+    "steps": 1,
+    "px": 32,
+    "batch_size": 2,
+    "shrink": 1,
+    "decoder": [8, 8, 8, 8, 8],
+    "metrics": ["dice"],
+    "resamples": 300,
+}
+SLIDES = {
+    "models": [NAME],
+    "task": "drawn_nuclei",
+    "poolings": ["attention", "mean"],
+    "seeds": [0],
+    "folds": 2,
+    "epochs": 1,
+    "top_k": 2,
+    "tuning_epochs": 1,
+    "choosers": 2,
+    "cut_tasks": ["drawn_nuclei"],
+    "resamples": 500,
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with drawn tasks below `data`, and a zoo of one tiny model."""
+    write_drawn(tmp_path)
+    monkeypatch.setenv("HISTOZOO_ZOO", str(tiny_zoo() / "zoo"))
+    yield tmp_path
+    for name in DRAWN:
+        TASKS.pop(name)
+
+
+def measure(place: Path, name: str, changed: dict[str, Any], *, stop_at: str = "", out: str = "out") -> Path:
+    def tell(line: str) -> None:
+        if stop_at and stop_at in line:
+            raise KeyboardInterrupt
+
+    study = read(STUDIES / f"{name}.toml", preset="small", changed=changed)
+    bench = folder.Bench(out=place / out, data_root=place / "data", cache=place / "cache", tell=tell)
+    run.run(study, bench, command=f"histozoo study {name}.toml")
+    return bench.out
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((out / "results.csv").read_text().splitlines()))
+
+
+def test_multitask_goes_on_after_a_kill_and_ends_with_the_same_numbers(place: Path) -> None:
+    whole = measure(place, "multitask", MULTITASK, out="whole")
+    with pytest.raises(KeyboardInterrupt):
+        measure(place, "multitask", MULTITASK, stop_at="logistic of colour histogram")
+    assert not (place / "out/DONE.json").exists()
+    kept = {p.name: p.stat().st_mtime_ns for p in (place / "out/cells").iterdir()}
+    out = measure(place, "multitask", MULTITASK)
+    assert kept and {n: (out / "cells" / n).stat().st_mtime_ns for n in kept} == kept
+    assert (out / "results.csv").read_text() == (whole / "results.csv").read_text()
+    text = (out / "report.md").read_text()
+    assert "in 2 starts" in text and "Preset `small`, changed: models" in text
+    for plot in json.loads((out / "DONE.json").read_text()):
+        assert (out / plot).is_file()
+    said = json.loads((out / "results.json").read_text())["follows"]
+    assert all(sentence in text for sentence in said) and len(said) >= 2
+    answers = [r for r in rows(out) if r["minus"] and r["metric"] == "balanced_accuracy"]
+    assert {r["minus"] for r in answers} == set(MULTITASK["models"][1:]) and len(answers) == 4  # type: ignore[arg-type]
+    assert all((r["outcome"] == NAME) == (float(r["p_holm"]) < 0.05 and float(r["low"]) > 0) for r in answers)
+
+
+def test_what_a_model_was_trained_on_is_told_apart(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import dataclasses
+
+    lineage = json.loads((tiny_zoo() / f"zoo/{NAME}.json").read_text())["histozoo"]["corpus"][0]["lineage"]
+    monkeypatch.setitem(TASKS, "drawn_nuclei", dataclasses.replace(DRAWN["drawn_nuclei"], lineage=lineage))
+    out = measure(place, "multitask", MULTITASK)
+    of = {r["task"]: r["part"] for r in rows(out)}
+    assert of == {"drawn_nuclei": "marked", "drawn_stroma": "clean"}
+    assert {r["outcome"] for r in rows(out) if r["task"] == "drawn_nuclei" and r["minus"]} == {"not called"}
+    text = (out / "report.md").read_text()
+    follows = text[text.index("## What follows") : text.index("## What ran")]
+    assert "drawn_nuclei" not in follows and "## Contaminated, told apart" in text
+
+
+def test_segmentation_compares_starts_at_every_size(place: Path) -> None:
+    masks.write(place / "data" / "glas", masks.drawn("glas", groups=14, each=1))
+    out = measure(place, "segmentation", SEGMENTATION)
+    values = [r for r in rows(out) if not r["minus"]]
+    assert {(r["model"], r["task"].split(", ")[1]) for r in values} == {
+        (m, s) for m in (NAME, "random") for s in ("1 group of glas", "2 groups of glas")
+    }
+    text = (out / "report.md").read_text()
+    assert (
+        "frozen encoder, trained on glas" in text and "4 U-Nets" in text and (out / "glas-glas.svg").is_file()
+    )
+    before = {p: p.stat().st_mtime_ns for p in (out / "nets").rglob("cells/*.json")}
+    measure(place, "segmentation", SEGMENTATION)
+    assert len(before) == 4 and {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_slides_compare_poolings_tuning_cuts_and_blocks(place: Path) -> None:
+    out = measure(place, "slides", SLIDES)
+    told = {(r["model"], r["setting"]) for r in rows(out) if not r["minus"]}
+    assert {(NAME, "fine-tuned"), (NAME, "before fine-tuning"), (NAME, "attention")} <= told
+    assert {("random weights", "attention"), ("random weights", "mean")} <= told
+    assert any(setting.startswith("cut after") for _, setting in told)
+    text = (out / "report.md").read_text()
+    assert "CKA of two seeds" in text and "## Shorter trunks" in text
+    assert list(out.glob("attention-*.png")) and not list(out.glob("heads/**/*.run"))
+    names = folder.publish(out, place / "docs")
+    assert not any(n.startswith("attention") for n in names) and "cka-drawn_nuclei.png" in names
+
+
+def test_the_verb_runs_a_study_and_copies_its_report(place: Path) -> None:
+    file = place / "toy.toml"
+    text = (STUDIES / "multitask.toml").read_text(encoding="utf-8")
+    file.write_text(text, encoding="utf-8")
+    sets = [f"{key}={json.dumps(value)}" for key, value in (MULTITASK | {"tasks": ["drawn_nuclei"]}).items()]
+    words = [
+        "study",
+        file,
+        "--data-root",
+        place / "data",
+        "--out",
+        place / "o",
+        "--cache",
+        place / "c",
+        "--device",
+        "cpu",
+    ]
+    words += ["--report", place / "docs", *(w for s in sets for w in ("--set", s))]
+    done = CliRunner().invoke(app, [str(w) for w in words])
+    assert done.exit_code == 0, done.output
+    report = (place / "docs/report.md").read_text()
+    assert "command `histozoo study toy.toml --preset small --set" in report and str(place) not in report
+    wrong = CliRunner().invoke(app, ["study", str(file), "--set", "task=1"])
+    assert wrong.exit_code == 2
