@@ -65,7 +65,9 @@ def push(
     say(f"checking {found.folder}: hashes, entry, card, tensors")
     bundles.check(found, zoo=zoo)
     if not (zoo / f"{found.entry.name}.json").is_file():
-        say(f"note: {zoo} has no entry of this name, so the revision goes into the bundle only; zoo= names another folder")
+        say(
+            f"note: {zoo} has no entry of this name, so the revision goes into the bundle only; zoo= names another folder"
+        )
     uploads = found.uploads()
     say(f"{found.entry.name} passed every gate; to {found.repo}:")
     for upload in uploads:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from histozoo import licence
 from histozoo.prepare.counts import Report
+from histozoo.tasks import TASKS
 from histozoo.tasks.base import Task
 
 _GAP = (0, 2, 0, 0)
@@ -23,7 +24,16 @@ def tasks(listed: Sequence[Task], data_root: Path | None) -> RenderableType:
     for column in columns if data_root else columns[:-1]:
         table.add_column(column, justify="right" if column in ("classes", "tiles") else "left")
     for t in listed:
-        row = [t.name, t.organ, t.stain, str(len(t.classes)), _total(t), licence.kind(t.licence), t.lineage]
+        kind = licence.kind(t.stated_licence)
+        row = [
+            t.name,
+            t.organ,
+            t.stain,
+            str(len(t.classes)),
+            _total(t) or _of_paper(t) or "-",
+            kind,
+            t.lineage,
+        ]
         if data_root:
             row.append("yes" if is_there(t, data_root) else "-")
         table.add_row(*map(Text, row))
@@ -34,11 +44,15 @@ def task(t: Task, data_root: Path | None) -> RenderableType:
     """Returns everything that is declared of a task, and how its tiles are made."""
     facts = {
         "classes": ", ".join(_classes(t)),
-        "tiles": _total(t) if not t.split_counts else f"{_total(t)} ({_splits(t)})",
+        "tiles": _tiles(t),
+        "not reproducible": f"the paper's {t.not_reproduced[0]:,} tiles: {t.not_reproduced[1]}"
+        if t.not_reproduced
+        else "",
+        "compared": _compared(t),
         "organ": t.organ,
         "stain": t.stain,
         "um/px": f"{t.mpp:g}" if t.mpp else "not known",
-        "licence": f"{t.licence}; weights trained on it: {licence.weights_licence([{'task': t.name, 'licence': t.licence}])[0]}",
+        "licence": _licence(t),
         "source": t.source,
         "Hub": t.hub or "no dataset there that is known",
         "cite": t.citation,
@@ -66,7 +80,7 @@ def prepared(report: Report) -> RenderableType:
         "folder": report.folder,
     }
     if report.empty:
-        facts["no tile from"] = f"{len(report.empty):,} pictures"
+        facts["no tile from"] = f"{len(report.empty):,} pictures{_excluded(report)}"
     if report.differences:
         facts["not as published"] = "; ".join(report.differences)
     return _pairs(facts)
@@ -99,7 +113,49 @@ def _classes(t: Task) -> list[str]:
 
 def _total(t: Task) -> str:
     n = sum(t.counts) if t.counts else t.total or sum(t.split_counts.values())
-    return f"{n:,}" if n else "-"
+    return f"{n:,}" if n else ""
+
+
+def _of_paper(t: Task) -> str:
+    return f"{t.not_reproduced[0]:,} (paper)" if t.not_reproduced else ""
+
+
+def _tiles(t: Task) -> str:
+    if known := _total(t):
+        return f"{known} ({_splits(t)})" if t.split_counts else known
+    return f"{_of_paper(t)}: not reproducible, see below" if t.not_reproduced else "not known"
+
+
+def _compared(t: Task) -> str:
+    """Returns which published numbers a preparation is held against."""
+    if t.preparation is None:
+        return "tiles of each class, whenever the set is read"
+    pictures = t.preparation.pictures
+    numbers = [f"{pictures:,} pictures"] if pictures is not None else []
+    numbers += [f"{n:,} annotated ({name})" for name, n in t.objects.items()]
+    numbers += ["tiles of each class"] if t.counts else ["tiles in all"] if t.total is not None else []
+    numbers += ["tiles of each split"] if t.split_counts else []
+    return ", ".join(numbers) or "nothing: no number that it should give is known"
+
+
+def _licence(t: Task) -> str:
+    """Returns the licence, what it rests on, and what follows for weights."""
+    weights = licence.weights_licence([{"task": t.name, "licence": t.stated_licence}])[0]
+    note = f" ({t.licence_note})" if t.licence_checked and t.licence_note else ""
+    unchecked = not t.licence_checked and t.licence != "unknown"
+    why = licence.why(t.stated_licence) or (
+        "a licence that is not checked" if unchecked else "no clear licence"
+    )
+    return f"{t.stated_licence}{note}; weights trained on it: {weights} ({why})"
+
+
+def _excluded(report: Report) -> str:
+    """Returns why pictures gave no tile, as far as it is that the task leaves their class out."""
+    declared = TASKS[report.task].exclude_classes if report.task in TASKS else {}
+    told = [
+        f"{label} {n:,} tiles ({declared.get(label, 'excluded')})" for label, n in report.left_out.items()
+    ]
+    return f"; left out by the task: {', '.join(told)}" if told else ""
 
 
 def _splits(t: Task) -> str:

@@ -113,8 +113,7 @@ def describe(p: Prepared) -> dict[str, Any]:
     """Returns what `data.json` says of a task: the declaration, the numbers, the fingerprint and the split, as JSON types."""
     t = p.task
     facts = {
-        key: getattr(t, key)
-        for key in ("kind", "organ", "stain", "mpp", "source", "citation", "lineage")
+        key: getattr(t, key) for key in ("kind", "organ", "stain", "mpp", "source", "citation", "lineage")
     }
     return {
         **facts,

@@ -15,12 +15,12 @@ import pytest
 from typer.testing import CliRunner
 
 from histozoo import errors
-from histozoo.cli import app
+from histozoo.cli import app, making
 from tests.fakes.tiny import NAME, draw_tiles, tiny_zoo
 
 VERBS = {
     *("list", "info", "embed", "verify", "pretrain", "evaluate", "publish", "push", "card", "demo"),
-    *("tasks", "prepare"),
+    *("tasks", "prepare", "study"),
 }
 
 
@@ -256,6 +256,8 @@ def test_options_arrive(
         return "done"
 
     monkeypatch.setattr(target, stand_in)
+    monkeypatch.setattr(making, "_glance", lambda *_: None)  # there is no such experiment
+    monkeypatch.setattr(making, "_notes", lambda *_: [])
     call(*arguments)
     assert {key: seen.get(key) for key in expected} == expected
 

@@ -86,6 +86,6 @@ def test_other_options_and_the_cards_own_pooling_are_told_nothing_of() -> None:
 
 
 def test_u69_a_feature_level_that_is_not_there_is_named() -> None:
-    with pytest.raises(UsageError, match="HZ-U69 .*no feature level") as caught:
+    with pytest.raises(UsageError, match=r"HZ-U69 .*no feature level") as caught:
         histozoo.load(RESNET, features_only=True, out_indices=(9,))
     assert caught.value.got == "out_indices=(9,)"

@@ -47,7 +47,7 @@ peak, readings, done = {"Rss": 0, "Pss": 0, "processes": 0}, 0, threading.Event(
 
 def watch():
     global readings
-    while not done.wait(0.2):
+    while not done.wait(0.05):
         try:
             found = {**read_mb(), "processes": len(tree(os.getpid()))}
         except OSError:

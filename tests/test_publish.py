@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from histozoo import candidate, contract, durable, gates, golden, licence, publish
+from histozoo import candidate, contract, durable, gates, golden, publish
 from histozoo.errors import IntegrityError, ResourceError, UsageError
 from tests.fakes.run import EXPERIMENT, RESULT, edit_json, make_run, recipe_tensors, write_final
 from tests.fakes.tiny import NAME, tiny_zoo
@@ -474,33 +474,6 @@ def test_a05_a_run_of_another_architecture_is_refused(house: House) -> None:
 
 
 # -- licences --
-
-
-@pytest.mark.parametrize(
-    ("text", "kind"),
-    [
-        ("CC0-1.0", "permissive"), ("CC0", "permissive"), ("MIT", "permissive"), ("CC BY 4.0", "permissive"), ("CC-BY-3.0", "permissive"),
-        ("public domain", "permissive"), ("apache-2.0", "permissive"), ("CC BY-NC 4.0", "non-commercial"),
-        ("CC-BY-NC-SA-4.0", "non-commercial"), ("NON-COMMERCIAL (research)", "non-commercial"), ("research use only", "non-commercial"),
-        ("UNKNOWN", "unknown"), ("", "unknown"), ("CC BY-SA 4.0", "unknown"), ("CC BY-ND 4.0", "unknown"), ("GPL-3.0", "unknown"),
-        ("no formal licence", "unknown"), ("proprietary", "unknown"), ("MIT (not for the images)", "unknown"),
-    ],
-)  # fmt: skip
-def test_licence_kinds(text: str, kind: str) -> None:
-    assert licence.kind(text) == kind
-
-
-def test_the_strictest_source_decides_the_licence_of_the_weights() -> None:
-    free, nc, unknown = (
-        {"task": t, "licence": x} for t, x in (("a", "MIT"), ("b", "CC BY-NC 4.0"), ("c", "UNKNOWN"))
-    )
-    assert licence.weights_licence([free])[0] == "apache-2.0"
-    assert licence.weights_licence([free, nc]) == (
-        "cc-by-nc-4.0",
-        "non-commercial like its sources b (CC BY-NC 4.0)",
-    )
-    identity, reason = licence.weights_licence([free, nc, unknown])
-    assert identity == "other" and "c (UNKNOWN)" in reason and "b (CC BY-NC 4.0)" in reason
 
 
 def test_a_parent_of_unknown_licence_binds_its_child(house: House, trusting: None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from histozoo.recipes import parts, swav
 from tests.fakes.ssl import MADE, batch, make
@@ -25,19 +27,22 @@ def trained(name: str, rank: int, processes: int) -> State:
         {**group, "lr": 0.005} for group in recipe.param_groups()
     ]  # small: rounding must not grow from step to step
     optimizer = torch.optim.SGD(groups, lr=0.005)
+    model: Any = recipe
+    if processes > 1:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", FutureWarning
+            )  # newer torch has another word for it, which older torch does not know
+            model = DistributedDataParallel(recipe, broadcast_buffers=False)
     losses, first = [], {}
     for step in range(STEPS):
         whole = batch(recipe, ROWS, seed=step)
         share = {k: v.tensor_split(processes)[rank] for k, v in whole.items()}
         recipe.on_step(step)
-        loss = recipe(share)["loss"]
+        loss = model(share)["loss"]
         loss.backward()
-        for key, p in recipe.named_parameters():
-            if p.grad is not None and processes > 1:  # as DistributedDataParallel does
-                dist.all_reduce(p.grad)
-                p.grad /= processes
-            if p.grad is not None and step == 0:
-                first[key] = p.grad.clone()
+        if step == 0:
+            first = {k: p.grad.clone() for k, p in recipe.named_parameters() if p.grad is not None}
         recipe.before_step()
         optimizer.step()
         recipe.after_step()

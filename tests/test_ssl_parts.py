@@ -119,6 +119,24 @@ def test_the_loss_is_a_function_of_the_batch_and_its_numbers(name: str) -> None:
     assert not torch.equal(recipe(other)["loss"].detach(), losses[0])
 
 
+@pytest.mark.parametrize("name", EVERY)
+def test_recipes_train_under_mixed_precision_and_keep_their_state_in_float32(name: str) -> None:
+    recipe = make(name)
+    data, opt = batch(recipe), torch.optim.SGD(recipe.param_groups())
+    expected = float(recipe(data)["loss"].detach())
+    recipe.load_state_dict(make(name).state_dict())
+    recipe.on_drop()
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = recipe(data)
+    assert terms["loss"].dtype == torch.float32
+    assert float(terms["loss"].detach()) == pytest.approx(expected, rel=0.15, abs=0.1)
+    terms["loss"].backward()
+    recipe.before_step()
+    opt.step()
+    recipe.after_step()
+    assert {v.dtype for v in recipe.state_dict().values()} <= {torch.float32, torch.int64}
+
+
 # -- LARS ------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -167,7 +185,7 @@ def test_mae_shows_the_tokens_with_the_smallest_numbers() -> None:
     assert torch.allclose(counts, torch.full((16,), 0.75), atol=0.03)
 
 
-def test_ibots_masks_hide_the_drawn_share_in_blocks_and_all_places_alike() -> None:
+def test_ibots_masks_hide_the_drawn_share_in_blocks_and_prefer_no_side() -> None:
     generator = torch.Generator().manual_seed(0)
     u = torch.rand(3000, vit.mask_uniforms(14 * 14), generator=generator)
     hidden = vit.masks(u, rows=14, columns=14, probability=0.5, low=0.1, high=0.5)
@@ -180,7 +198,9 @@ def test_ibots_masks_hide_the_drawn_share_in_blocks_and_all_places_alike() -> No
         float(beside) > 0.7 > 2 * float(grid.mean())
     )  # tokens beside hidden ones are hidden far more often than others
     rate = grid.mean(0)
-    assert float(rate.min()) > 0.3 * float(rate.max())
+    assert float(rate.min()) > 0.02  # corners are hidden least: a rectangle has to end there
+    for other in (rate.flip(0), rate.flip(1), rate.T):
+        assert torch.allclose(rate, other, atol=0.07)
 
 
 def test_the_token_that_hides_takes_the_place_of_hidden_ones_only_and_features_are_the_backbones() -> None:
@@ -245,7 +265,7 @@ def test_multitask_and_ssl_are_summed_and_rows_without_label_count_in_one_only()
         ("ibot", "dropping", Stub((32, 32)), "drops tokens of its own accord"),
         ("simclr", "vit", CROPS, "simclr compares 2 view(s)"),
         ("byol", "vit", Stub((32,)), "byol compares 2 view(s)"),
-        ("dino", "vit", Stub((32,)), "dino compares 2 view(s)"),
+        ("dino", "vit", Stub((32,)), "dino compares 2 or more view(s)"),
         ("mae", "vit", TWO, "mae compares 1 view(s)"),
         ("dino", "vit", Stub((32, 32, 20)), "does not take"),
         ("dino", "fixed", Stub((32, 32, 16)), "dynamic_img_size=True"),
@@ -271,7 +291,7 @@ def test_impossible_pairs_are_refused_with_the_reason(
 def test_recipes_for_any_backbone_take_those_of_timm(name: str, architecture: str) -> None:
     options = {"img_size": 32} if architecture == "test_vit" else {}
     kind, settings, _ = MADE[name]
-    views = Stub((32, 32)) if name in ("simclr", "moco") else Stub((32, 32, 16))
+    views = Stub((32, 32)) if name in ("simclr", "moco") else Stub((64, 64, 32))
     model = timm.create_model(architecture, num_classes=0, **options)
     recipe = kind(model, views=views, settings=settings, steps=5, lr=0.1, weight_decay=0.0, seed=0).train()  # type: ignore[call-arg]
     loss = recipe(batch(recipe, 4))["loss"]
@@ -289,4 +309,4 @@ def test_a_head_of_prototypes_gives_cosines() -> None:
     head = parts.PrototypeHead(8, hidden=16, bottleneck=4, outputs=5)
     f = torch.randn(3, 8)
     z, c = F.normalize(head.mlp(f), dim=1), F.normalize(head.prototypes, dim=1)
-    assert torch.allclose(head(f), z @ c.T, atol=1e-5) and float(head(f).abs().max()) <= 1 + 1e-6
+    assert torch.allclose(head(f), z @ c.T, atol=1e-5) and bool((head(f).abs() <= 1 + 1e-6).all())

@@ -34,6 +34,7 @@ SEGMENTATION = {
     "seeds": [0],
     "steps": 1,
     "px": 32,
+    "stride": 16,
     "batch_size": 2,
     "shrink": 1,
     "decoder": [8, 8, 8, 8, 8],

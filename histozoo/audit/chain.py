@@ -40,7 +40,10 @@ def find(task: Task, found: dict[str, Any]) -> list[Finding]:
     own = found["alone"][task.name]
     if own["licence"] == "apache-2.0":
         return []
-    sentence = f"Weights trained on this task are for {own['use']}: its licence is {found['kinds'][task.name]} ({task.stated_licence})."
+    why = licence.why(task.stated_licence) or "no clear licence"
+    sentence = (
+        f"Weights trained on this task are for {own['use']}: its licence is {task.stated_licence} ({why})."
+    )
     return [
         Finding(
             code="licence-narrows-use",

@@ -33,7 +33,7 @@ def tasks_(
         tasks.task(name)
     root = data_root or (Path(os.environ["HISTOZOO_DATA"]) if os.environ.get("HISTOZOO_DATA") else None)
     if html:
-        _audit([t for t in chosen if root and task_tables.is_there(t, root)], root, html, sample)
+        _audit(chosen, root, html, sample)
     elif name in tasks.TASKS:
         out.print(task_tables.task(chosen[0], root))
     elif out.is_terminal:
@@ -61,7 +61,8 @@ def prepare(
         bool, typer.Option("--shards", help="Parquet shards in place of single files.")
     ] = False,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be used, and list them.")
+        bool,
+        typer.Option("--skip-bad", help="Leave out pictures that are unusable or missing, and list them."),
     ] = False,
     allow_unlisted: Annotated[
         bool,
@@ -107,7 +108,7 @@ def prepare(
         out.print(task_tables.prepared(report))
         root = Path(report.folder).parent
     if html:
-        _audit([tasks.TASKS[t.name] for t, _ in found if task_tables.is_there(t, root)], root, html, None)
+        _audit([tasks.TASKS[t.name] for t, _ in found], root, html, None)
     if failure:
         raise failure
 
@@ -143,14 +144,20 @@ def _prepare_all(found: Any, target: Path, options: dict[str, Any]) -> HistozooE
     return None
 
 
-def _audit(chosen: list[Any], root: Path | None, html: Path, sample: int | None) -> None:
+def _audit(asked: list[Any], root: Path | None, html: Path, sample: int | None) -> None:
+    """Audits those of the tasks asked for that are there."""
+    from histozoo import task_tables
     from histozoo.audit.audit import audit
     from histozoo.audit.tables import summary
+    from histozoo.data.rows import first_five
 
+    chosen = [t for t in asked if root and task_tables.is_there(t, root)]
     if not chosen:
+        names = [t.name for t in asked]
         raise UsageError(
             "HZ-U37",
-            "none of these tasks is there",
+            f"task {names[0]!r} is not there" if len(names) == 1 else "none of these tasks is there",
+            expected=first_five("", [f"{t.folder}/{t.table}" for t in asked]),
             where=root or "no data folder was given",
             next_step="prepare them first, and give their folder as --data-root or $HISTOZOO_DATA",
         )

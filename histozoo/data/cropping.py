@@ -12,7 +12,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from histozoo.errors import UsageError
@@ -34,7 +33,9 @@ class Boxes:
     mirrored_y_B: Tensor
 
 
-def crop_sides(u_area_B: Tensor, u_aspect_B: Tensor, *, area: tuple[float, float], aspect: float) -> tuple[Tensor, Tensor]:
+def crop_sides(
+    u_area_B: Tensor, u_aspect_B: Tensor, *, area: tuple[float, float], aspect: float
+) -> tuple[Tensor, Tensor]:
     """Returns width and height of the crops as shares of the tile's side, in (0, 1].
 
     Args:
@@ -82,7 +83,12 @@ def area_for_mpp(
 
 
 def place(
-    sides: tuple[Tensor, Tensor], u_x_B: Tensor, u_y_B: Tensor, symmetry: tuple[Tensor, Tensor, Tensor], *, hw: tuple[int, int]
+    sides: tuple[Tensor, Tensor],
+    u_x_B: Tensor,
+    u_y_B: Tensor,
+    symmetry: tuple[Tensor, Tensor, Tensor],
+    *,
+    hw: tuple[int, int],
 ) -> Boxes:
     """Returns boxes of whole pixels.
 

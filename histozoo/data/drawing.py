@@ -111,7 +111,7 @@ class Drawn:
 
     def each(self) -> Iterator[Drawn]:
         """Yields the draw of each sample alone; its box stays with the batch."""
-        split = {name: v.split(1) for name, v in self.values.items()}
+        split = {name: v.chunk(len(v)) for name, v in self.values.items()}
         for row in range(len(self.boxes.x_B)):
             has = {name: [drew[row]] for name, drew in self.has.items()}
             yield Drawn(self.boxes, has, {name: v[row] for name, v in split.items()})
@@ -152,7 +152,10 @@ def _colours(view: View, u: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], di
     jitter = u["colour"] < view.colour_p
     has = {n: jitter & (getattr(view, n) > 0) for n in ("brightness", "contrast", "saturation", "hue")}
     has |= {n: u[n] < getattr(view, f"{n}_p") for n in ("grey", "blur", "solarise")}
-    factors = {n: (1 + getattr(view, n) * (2 * u[n] - 1)).clamp(min=0) for n in ("brightness", "contrast", "saturation")}
+    factors = {
+        n: (1 + getattr(view, n) * (2 * u[n] - 1)).clamp(min=0)
+        for n in ("brightness", "contrast", "saturation")
+    }
     values = {n: factors[n][:, None, None] for n in ("brightness", "contrast")}
     values["saturation"] = saturation_map(factors["saturation"])
     values["hue"] = hue_offsets(view.hue * (2 * u["hue"] - 1))

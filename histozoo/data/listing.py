@@ -13,6 +13,11 @@ from histozoo.tile_lists import is_tile_name, leads_out, printable
 
 _log = logging.getLogger(__name__)
 
+_STEPS = {
+    "listed but missing": "; tiles that are only missing are left out, and listed, by `prepare --skip-bad`",
+    "there but not listed": "; tiles that are only not listed may be passed over with allow_unlisted (`prepare --allow-unlisted`)",
+}
+
 
 def check_paths(path: Path, rows: Iterable[Row]) -> None:
     """Refuses names that lead out of the folder, by spelling or by link, and names that no table can hold.
@@ -127,8 +132,8 @@ def check_listing(
                 first_five(f"{len(names):,} {what}", names) for what, names in problems.items() if names
             ),
             kept="nothing was read",
-            next_step="restore the files or correct the table; tiles that are only not listed may be passed over with allow_unlisted "
-            "(`prepare --allow-unlisted`)",
+            next_step="restore the files or correct the table"
+            + "".join(_STEPS[w] for w in _STEPS if problems[w]),
         )
 
 

@@ -28,8 +28,8 @@ def brighten_(x_BCP: Tensor, factor_B11: Tensor) -> Tensor:
 def contrast_(x_BCP: Tensor, factor_B11: Tensor) -> Tensor:
     """Moves each pixel away from the image's mean grey value (factor above 1) or towards it."""
     # The mean grey is the grey of the mean colour.
-    mean_B11 = (x_BCP.mean(2) @ luma(x_BCP.device))[:, None, None]
-    return x_BCP.mul_(factor_B11).add_(mean_B11 * (1 - factor_B11)).clamp_(0, 1)
+    mean_B11 = torch.bmm(luma(x_BCP.device)[None, None].expand(len(x_BCP), 1, 3), x_BCP.mean(2, keepdim=True))
+    return x_BCP.mul_(factor_B11).add_(mean_B11.sub_(mean_B11 * factor_B11)).clamp_(0, 1)
 
 
 def saturation_map(factor_B: Tensor) -> Tensor:
@@ -44,33 +44,35 @@ def saturate(x_BCP: Tensor, map_BCC: Tensor) -> Tensor:
 
 
 def hue_offsets(turn_B: Tensor) -> Tensor:
-    """Returns what `turn_hue` needs to turn the hue by a share of the circle, -0.5 to 0.5: `[B, 3, 1]`."""
-    # Adding whole circles such that no hue in [-1, 5] comes to lie further than 6 from any channel spares the modulus of every pixel.
+    """Returns what `turn_hue` needs to turn the hue by a share of the circle, -0.5 to 0.5: `[B, 3, 1]`, in sextants."""
+    # Whole circles are added such that no hue in [-3, 3] comes to lie further than 6 from any channel: no modulus of every pixel.
     channel_C = torch.tensor((0.0, 2.0, 4.0), device=turn_B.device)
-    return ((6 * turn_B[:, None] - channel_C - 1).remainder(6) - 5)[:, :, None]
+    return ((6 * turn_B[:, None] - channel_C + 3).remainder(6) - 3)[:, :, None]
 
 
 def turn_hue(x_BCP: Tensor, offset_BC1: Tensor) -> Tensor:
     """Turns the hue; value and saturation of HSV stay.
 
-    With M and m the largest and smallest channel and h the hue in sextants after the turn, channel c (c = 0, 2, 4 for red, green, blue) is
-    M - (M - m) * clamp(2 - ||h - c| - 3|, 0, 1): the piecewise linear HSV to RGB, without its six cases.
+    Both ways without the six cases, most of which a processor without `where` in its vector code would do one pixel at a time. M and m are
+    the largest and smallest channel. The hue in sextants, -3 to 3, has the size 1 + (g + b - r - m) / (M - m) and the sign of g - b. With
+    the hue h after the turn, channel c (0, 2, 4 for red, green, blue) is M - (M - m) * clamp(2 - ||h - c| - 3|, 0, 1).
 
     Args:
         x_BCP: RGB in [0, 1].
         offset_BC1: Of `hue_offsets`.
     """
     red, green, blue = x_BCP.unbind(1)
-    most, least = torch.maximum(torch.maximum(red, green), blue), torch.minimum(torch.minimum(red, green), blue)
+    most, least = (
+        torch.maximum(torch.maximum(red, green), blue),
+        torch.minimum(torch.minimum(red, green), blue),
+    )
     range_BP = most - least
-    # Masks as numbers and lerp at 0 or 1, which is exact: on a processor several times faster than `where`.
-    is_red, is_green = (torch.eq(c, most, out=torch.empty_like(most)) for c in (red, green))
-    hue_BP = (red - green).add_(range_BP, alpha=4)
-    hue_BP.lerp_((blue - red).add_(range_BP, alpha=2), is_green).lerp_(green - blue, is_red)
-    hue_BP.div_(range_BP.clamp(min=torch.finfo(x_BCP.dtype).tiny))
-    away_BCP = hue_BP[:, None] + offset_BC1
-    away_BCP.abs_().sub_(3).abs_().sub_(2).clamp_(-1, 0)
-    return torch.addcmul(most[:, None], away_BCP, range_BP[:, None])
+    size_BP = (
+        (green + blue).sub_(red).sub_(least).div_(range_BP.clamp(min=torch.finfo(x_BCP.dtype).tiny)).add_(1)
+    )
+    away_BCP = size_BP.copysign_(green - blue)[:, None] + offset_BC1
+    away_BCP.abs_().sub_(3).abs_().clamp_(1, 2)
+    return torch.addcmul(most.sub_(range_BP, alpha=2)[:, None], away_BCP, range_BP[:, None])
 
 
 def grey_(x_BCP: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def read_shards(folder: str | Path, *, cache_dir: str | Path | None = None) -> D
     from histozoo.data.feature import Tile
 
     folder = Path(folder)
-    index = _index(folder)
+    index = read_index(folder)
     paths = [str(folder / shard["file"]) for shard in index["shards"]]
     columns = ["image", "label", "group", "file"]
     opened = datasets.Dataset.from_parquet(paths, columns=columns, cache_dir=cache_dir)
@@ -43,8 +43,8 @@ def read_shards(folder: str | Path, *, cache_dir: str | Path | None = None) -> D
     return opened.cast_column("image", Tile())
 
 
-def _index(folder: Path) -> dict[str, Any]:
-    """Returns the index after a look at every shard."""
+def read_index(folder: Path) -> dict[str, Any]:
+    """Returns the index after a look at every shard; raises `HZ-E39` as `read_shards` does."""
     try:
         index: dict[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         listed = {shard["file"]: shard["sha256"] for shard in index["shards"]}

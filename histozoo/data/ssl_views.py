@@ -14,8 +14,10 @@ Shapes: B batch, V views, H W pixels of the packed tile, px of a view, U uniform
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -78,14 +80,16 @@ class SSLViews:
             UsageError: `HZ-U86`, too few numbers.
         """
         u_BVS = self._numbers(u_BU)
+        # A training step may run in half precision; pixels must not.
+        with torch.no_grad(), torch.autocast(tiles_BHWC.device.type, enabled=False):
+            return self._views(tiles_BHWC, u_BVS)
+
+    def _views(self, tiles_BHWC: Tensor, u_BVS: Tensor) -> list[Tensor]:
         hw = (tiles_BHWC.shape[1], tiles_BHWC.shape[2])
-        mixing = any(self._effective(v).mix_p > 0 for v in self.views)
-        strength_BS = _strengths(tiles_BHWC) if mixing else None
-        shown = []
-        for number, view in enumerate(self.views):
-            drawn = draw(self._effective(view), u_BVS[:, number], hw=hw, strength_BS=strength_BS)
-            shown.append(self._show(tiles_BHWC, drawn, view.px))
-        return shown
+        views = [self._effective(v) for v in self.views]
+        strength_BS = _strengths(tiles_BHWC) if any(v.mix_p > 0 for v in views) else None
+        drawn = [draw(v, u_BVS[:, i], hw=hw, strength_BS=strength_BS) for i, v in enumerate(views)]
+        return [self._show(tiles_BHWC, d, v.px) for d, v in zip(drawn, views, strict=True)]
 
     def _numbers(self, u_BU: Tensor) -> Tensor:
         """Returns the numbers by view, on the processor: decisions are taken there, alike for every device and without waiting for it."""
@@ -107,18 +111,22 @@ class SSLViews:
 
     def _show(self, tiles_BHWC: Tensor, drawn: Drawn, px: int) -> Tensor:
         device = tiles_BHWC.device
-        mean_C11, scale_C11 = (torch.tensor(v, device=device)[:, None, None] for v in (self.mean, [1 / s for s in self.std]))
+        mean_C11, scale_C11 = (
+            torch.tensor(v, device=device)[:, None, None] for v in (self.mean, [1 / s for s in self.std])
+        )
         if device.type != "cpu":
             x_BCHW = _change(crop_batch(tiles_BHWC, drawn.boxes, px).div_(255), drawn.to(device), px)
             return x_BCHW.sub_(mean_C11).mul_(scale_C11).contiguous(memory_format=torch.channels_last)
+        _keep_memory()
         out_BCHW = torch.empty((len(tiles_BHWC), 3, px, px), memory_format=torch.channels_last)
         boxes = zip(*(t.tolist() for t in vars(drawn.boxes).values()), strict=True)
         # One sample at a time: it stays in the processor's cache from the crop to the end. Nothing is recorded for a gradient: a quarter
         # of the time of such small operations; what is written to is an ordinary tensor.
-        with torch.inference_mode():
+        with _one_thread(), torch.inference_mode():
             for tile_HWC, out_CHW, box, one in zip(tiles_BHWC, out_BCHW, boxes, drawn.each(), strict=True):
                 x_1CHW = crop_one(tile_HWC, box, px).to(torch.float32, memory_format=torch.contiguous_format)
-                out_CHW.copy_(_change(x_1CHW.mul_(1 / 255), one, px)[0].sub_(mean_C11).mul_(scale_C11))
+                changed_CHW = _change(x_1CHW.mul_(1 / 255), one, px)[0]
+                torch.mul(changed_CHW.sub_(mean_C11), scale_C11, out=out_CHW)
         return out_BCHW
 
 
@@ -135,6 +143,31 @@ def _change(x_BCHW: Tensor, d: Drawn, px: int) -> Tensor:
     return d.on("solarise", x, solarise_)
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Runs torch on one thread, then on as many as before.
+
+    Operations this small cost more in waiting for threads than they take, twenty times more on a busy machine; and the bits do not depend
+    on the number of threads.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@cache
+def _keep_memory() -> None:
+    """Lets the C library keep up to 64 MB of freed memory, once per process.
+
+    Glibc hands larger blocks back to the system after every batch and takes them again page by page: a fifth of the time of a view. It
+    raises its bounds when a block of up to 32 MB is freed, here one that is never touched. Elsewhere this does nothing.
+    """
+    torch.empty((1 << 25) - (1 << 16), dtype=torch.uint8)
+
+
 def _strengths(tiles_BHWC: Tensor) -> Tensor:
     """Returns each tile's stain strengths, read from a grid of its pixels."""
     steps = (max(1, s // _THUMBNAIL_PX) for s in tiles_BHWC.shape[1:3])
@@ -142,7 +175,9 @@ def _strengths(tiles_BHWC: Tensor) -> Tensor:
     return stain.stain_strength(small_BHWC.permute(0, 3, 1, 2).flatten(2).float() / 255).cpu()
 
 
-def one_view(px: int, mean: Sequence[float], std: Sequence[float], *, without: Sequence[str] = (), **strengths: Any) -> SSLViews:
+def one_view(
+    px: int, mean: Sequence[float], std: Sequence[float], *, without: Sequence[str] = (), **strengths: Any
+) -> SSLViews:
     """Returns a single view per tile, as masked autoencoders take it: only crop and symmetries, unless `strengths` says otherwise.
 
     Args:
@@ -153,7 +188,9 @@ def one_view(px: int, mean: Sequence[float], std: Sequence[float], *, without: S
         strengths: Fields of `View`.
     """
     plain = {"stain_p": 0.0, "mix_p": 0.0, "colour_p": 0.0, "grey_p": 0.0, "blur_p": 0.0, "solarise_p": 0.0}
-    return SSLViews(views=(View(px=px, **{**plain, **strengths}),), mean=mean, std=std, without=tuple(without))
+    return SSLViews(
+        views=(View(px=px, **{**plain, **strengths}),), mean=mean, std=std, without=tuple(without)
+    )
 
 
 def two_views(

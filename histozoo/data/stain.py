@@ -113,4 +113,5 @@ def partners(u_B: Tensor) -> Tensor:
 @cache
 def unmixing(device: torch.device) -> Tensor:
     """Returns the matrix `[S, C]` from the logarithm of light to natural-log stain densities; inverted in double precision."""
-    return -torch.linalg.inv(torch.tensor(STAINS, dtype=torch.float64)).T.to(device, torch.float32)
+    unmix_CS: Tensor = torch.linalg.inv(torch.tensor(STAINS, dtype=torch.float64))
+    return -unmix_CS.T.to(device, torch.float32)

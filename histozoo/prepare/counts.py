@@ -163,6 +163,11 @@ def differences(task: Task, report: Report) -> list[str]:
         for name, expected in wanted.items()
         if got[name] != expected
     ]
+    shifts = getattr(task.preparation.rule, "shifts", 0) if task.preparation else 0
+    for name, n in task.objects.items() if shifts else ():
+        # Each object gives that many tiles, fewer only in a corner.
+        if (objects := -(-report.classes[name] // shifts)) != n:
+            found.append(_differs(f"annotated objects of class {name}", n, objects))
     if task.total is not None and report.n_tiles != task.total:
         found.append(_differs("tiles in all", task.total, report.n_tiles))
     return found

@@ -16,9 +16,8 @@ from typing import Any
 
 from histozoo import durable
 from histozoo.claim import claimed
-from histozoo.data.manifest import MANIFEST
-from histozoo.errors import Interrupted, RejectedInputs, ResourceError, UsageError
-from histozoo.prepare import counts, facts, output, pool
+from histozoo.errors import Interrupted, ResourceError, UsageError
+from histozoo.prepare import checks, counts, facts, output, pool
 from histozoo.prepare.chunks import BadPicture, Job, folder_name
 from histozoo.prepare.counts import Report
 from histozoo.prepare.journal import Journal
@@ -52,16 +51,18 @@ def prepare(
         out: Folder of the task folders.
         workers: Processes; None is one per core, 0 works in this process. The output does not depend on it.
         shards: Write Parquet shards in place of single files.
-        skip_bad: Leave out pictures that cannot be used and list them in `prepared.json`; otherwise the first one ends the run.
+        skip_bad: Leave out pictures that cannot be used, or that a table lists and that are missing, and list them in `prepared.json`;
+            otherwise the first one ends the run.
         max_pictures: A trial with so many pictures, evenly spaced, in a root of its own (`output.trial_root`); published numbers of
             tiles are then not compared, and `prepared.json` says so.
-        accept_counts: Take other numbers than the published ones; `prepared.json` and the report list every difference.
+        accept_counts: Take other numbers than the published ones; `prepared.json` and the report list every difference. A finished
+            folder whose numbers were not accepted then gets that written down.
         progress: Called with the numbers of pictures done and of all pictures.
 
     Raises:
         UsageError: `HZ-U30` the task has no preparation; `HZ-U72` to `HZ-U75` the source is not as published; `HZ-U77` the folder holds
-            something else; `HZ-E34` unknown label, `HZ-E35` other numbers than published, `HZ-E36` a class without a tile; or the
-            code of the first bad picture.
+            something else; `HZ-E34` unknown label, or none that is a class of the task; `HZ-E35` other numbers than published;
+            `HZ-E36` a class without a tile, or every picture rejected; or the code of the first bad picture.
         RejectedInputs: `HZ-U78`, finished, but pictures were left out.
         Interrupted: `HZ-U79`, stopped by Ctrl-C or SIGTERM; what was done is kept.
         ResourceError: `HZ-U80` a worker was killed; `HZ-H60` another process prepares this task here; `HZ-F42` disk full.
@@ -69,15 +70,19 @@ def prepare(
     plan = _declared(task)
     root = Path(out) if max_pictures is None else output.trial_root(out, max_pictures)
     work = root / ".prepare" / task.name
-    with claimed(work), pool.sigterm_as_ctrl_c():
-        run = _Run(task, plan, work, root / task.folder, accept=accept_counts)
-        try:
-            run.open(str(source), shards=shards, max_pictures=max_pictures)
-            run.go(workers=workers, skip_bad=skip_bad, progress=progress)
-        except KeyboardInterrupt as interrupt:
-            raise run.interrupted() from interrupt
-        finally:
-            run.tidy()
+    made = [folder for folder in (root, Path(out)) if not folder.exists()]
+    run = _Run(task, plan, work, root / task.folder, accept=accept_counts, skip_bad=skip_bad)
+    try:
+        with claimed(work), pool.sigterm_as_ctrl_c():
+            try:
+                run.open(str(source), shards=shards, max_pictures=max_pictures)
+                run.go(workers=workers, progress=progress)
+            except KeyboardInterrupt as interrupt:
+                raise run.interrupted() from interrupt
+            finally:
+                run.tidy()
+    finally:
+        output.remove_empty([work.parent, *made])
     run.raise_for_rejected()
     return run.report
 
@@ -85,8 +90,13 @@ def prepare(
 class _Run:
     """One call of `prepare`."""
 
-    def __init__(self, task: Task, plan: Preparation, work: Path, target: Path, *, accept: bool) -> None:
-        self.task, self.plan, self.work, self.target, self.accept = task, plan, work, target, accept
+    def __init__(
+        self, task: Task, plan: Preparation, work: Path, target: Path, *, accept: bool, skip_bad: bool
+    ) -> None:
+        self.task, self.plan, self.work, self.target = task, plan, work, target
+        self.accept, self.skip_bad = accept, skip_bad
+        self.accepted = False
+        self.worthless = False
         self.scratch = work / "scratch"
         self.report = Report(task=task.name, folder=str(work), n_pictures=0)
         self.chunks: list[Sequence[Picture]] = []
@@ -100,7 +110,7 @@ class _Run:
 
         self.scratch.mkdir(parents=True, exist_ok=True)
         self.where, self.source = where, open_source(where, scratch=self.scratch)
-        listed = facts.pictures_of(self.source, self.plan)
+        listed = facts.pictures_of(self.source, self.plan, missing=self.skip_bad)
         self.other = counts.check_pictures(where, self.plan, listed, accept=self.accept)
         pictures = facts.sample(listed, max_pictures)
         self.trial, self.shards = len(pictures) < len(listed), shards
@@ -110,15 +120,19 @@ class _Run:
         self.facts = facts.facts_of(self.task, self.plan, self.source, pictures, shards=shards)
         self.journal = Journal(self.work, shards=shards)
 
-    def go(self, *, workers: int | None, skip_bad: bool, progress: Progress | None) -> None:
+    def go(self, *, workers: int | None, progress: Progress | None) -> None:
         """Cuts what no earlier run has cut, checks the numbers and puts the folder into place."""
         if manifest := output.earlier(self.target, self.facts, self.task.table):
             self.report = Report.read(self.task.name, self.target, manifest)
+            self.accepted = manifest["published"].get("accepted", False)
+            if self.accept and self.report.differences and not self.accepted:
+                output.accept(self.target, manifest)
+                self.accepted = True
             shutil.rmtree(self.work)
             return
         self.journal.begin(self.facts, self._without_refused)
         try:
-            self._cut(workers, skip_bad, progress)
+            self._cut(workers, progress)
         except BadPicture as bad:
             raise self._refused(bad) from bad.error
         finally:
@@ -126,7 +140,7 @@ class _Run:
                 durable.write_json(self.work / "report.json", self.report.to_json())
         self._finish()
 
-    def _cut(self, workers: int | None, skip_bad: bool, progress: Progress | None) -> None:
+    def _cut(self, workers: int | None, progress: Progress | None) -> None:
         finished = self.journal.finished(len(self.chunks))
         for known in finished.values():
             self.report.add(known)
@@ -143,7 +157,7 @@ class _Run:
             plan=replace(self.plan, notes={}),
             classes=self.task.classes,
             excluded=frozenset(self.task.exclude_classes),
-            skip_bad=skip_bad,
+            skip_bad=self.skip_bad,
             packed=self.shards,
             common=self.common,
         )
@@ -160,10 +174,13 @@ class _Run:
 
     def _finish(self) -> None:
         n = len(self.chunks)
+        if self.report.rejected and not self.report.n_done:
+            raise self._of_another_task() or self._nothing_left()
         compared = [] if self.trial else counts.differences(self.task, self.report)
         self.report.differences = [*self.other, *compared]
         if not self.trial:
             counts.check_tiles(self.task, self.report, kept=self.work, accept=self.accept)
+        self.accepted = self.accept and bool(self.report.differences)
         table_sha256 = output.table_sha256(self.journal, n)
         if self.shards:
             from histozoo.prepare.parquet import write_shards
@@ -177,7 +194,7 @@ class _Run:
             "splits": dict(self.task.split_counts),
             "tiles": self.task.total,
             "compared": not self.trial,
-            "accepted": self.accept and bool(self.report.differences),
+            "accepted": self.accepted,
         }
         manifest = {
             "made_of": self.facts,
@@ -200,7 +217,19 @@ class _Run:
             and note["source"] == facts.fingerprint(self.source, note["members"])
         )
 
+    def _of_another_task(self) -> UsageError | None:
+        """Returns the error for a source none of whose labels fits, if it is one."""
+        labels = checks.no_label_fits(self.task, (p for chunk in self.chunks for p in chunk))
+        self.worthless = bool(labels)
+        return checks.of_another_task(self.task, labels, self.where) if labels else None
+
+    def _nothing_left(self) -> UsageError:
+        self.worthless = True
+        return checks.nothing_left(self.task, self.report.rejected, self.where)
+
     def _refused(self, bad: BadPicture) -> UsageError:
+        if bad.error.code == "HZ-E34" and (other := self._of_another_task()):
+            return other
         members = [m for m in (bad.picture.name.partition("#")[0], bad.picture.marks) if m]
         self.journal.note_refused(members, facts.fingerprint(self.source, members))
         error = bad.error
@@ -229,23 +258,13 @@ class _Run:
 
     def raise_for_rejected(self) -> None:
         """Raises what tells the caller that the work is done but not all of it could be used."""
-        rejected = self.report.rejected
-        if not rejected:
-            return
-        first = rejected[0]
-        raise RejectedInputs(
-            "HZ-U78",
-            f"{len(rejected):,} of {self.report.n_pictures:,} pictures were rejected",
-            where=self.target / MANIFEST,
-            expected="; ".join(self.report.differences) and "the published numbers",
-            got=f"first: {first['name']}: {first['code']} {first['reason']}"
-            + "".join(f"; {d}" for d in self.report.differences),
-            kept=f"{self.report.n_tiles:,} tiles of {self.report.n_done:,} pictures are in {self.target}",
-            next_step="prepared.json lists each with its reason",
-        )
+        if self.report.rejected:
+            raise checks.some_rejected(self.report, self.target, accepted=self.accepted)
 
     def tidy(self) -> None:
-        """Removes what `open` left if nothing was begun; whatever else lies in the work folder stays."""
+        """Removes what `open` left if nothing was begun, and what is of no use; whatever else lies in the work folder stays."""
+        if self.worthless:
+            shutil.rmtree(self.work, ignore_errors=True)
         if not (self.work / "facts.json").exists():
             shutil.rmtree(self.scratch, ignore_errors=True)
             with suppress(OSError):  # there is something else in it, or it is gone already

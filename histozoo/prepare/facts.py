@@ -33,13 +33,14 @@ LARGEST_CHUNK = 256
 """... of at most so many pictures, so that what is lost stays small in large sets too."""
 
 
-def pictures_of(source: Source, plan: Preparation) -> list[Picture]:
-    """Returns the pictures that the layout lists, sorted by name.
+def pictures_of(source: Source, plan: Preparation, *, missing: bool = False) -> list[Picture]:
+    """Returns the pictures that the layout lists, sorted by name; with `missing` also those that are listed and not there.
 
     Raises:
         UsageError: `HZ-U73`, no picture, a name twice, a blank group or an unknown split; and what the layout raises.
     """
-    pictures = sorted(plan.layout.pictures(source), key=lambda p: p.name)
+    listed = (plan.layout.listed if missing else None) or plan.layout.pictures
+    pictures = sorted(listed(source), key=lambda p: p.name)
     names = [p.name for p in pictures]
     twice = sorted({a for a, b in pairwise(names) if a == b})
     blank = [p.name for p in pictures if not p.group]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -76,6 +77,19 @@ def earlier(target: Path, facts: Mapping[str, Any], table: str) -> dict[str, Any
                 next_step="restore the table, or remove the folder and prepare again",
             )
     return manifest
+
+
+def accept(target: Path, manifest: dict[str, Any]) -> None:
+    """Writes down that the numbers of a finished folder are taken although they are not the published ones."""
+    manifest["published"]["accepted"] = True
+    durable.write_json(target / MANIFEST, manifest)
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Removes those of the folders, in their order, that are empty."""
+    for folder in folders:
+        with suppress(OSError):  # there is something in it, or it is gone already
+            folder.rmdir()
 
 
 def _pieces(journal: Journal, chunks: int) -> Any:

@@ -71,6 +71,7 @@ class Picture:
         split: Official split: `train`, `val`, `test` or "".
         marks: Member that holds its annotation, where there is exactly one.
         sha256: Of the file, where a table gives it; a file that has another is refused.
+        missing: A table lists it and it is not there; it is rejected when its turn comes.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Picture:
     split: str = ""
     marks: str = ""
     sha256: str = ""
+    missing: bool = False
 
 
 class Canvas(Protocol):
@@ -105,14 +107,17 @@ def decoded(source: Source, picture: Picture) -> Canvas:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How one dataset lies on its authors' disk. All three functions are plain module-level functions, so that workers can be handed them.
+    """How one dataset lies on its authors' disk. All functions are plain module-level functions, so that workers can be handed them.
 
     Args:
         pictures: Lists the pictures in a fixed order, cheaply: names and tables only, no pixels.
         marks: Reads what is marked on one picture; called in a worker.
         open: Opens one picture; called in a worker.
+        listed: Lists the pictures where bad ones are left out: those that a table lists and that are not there are among them, as
+            `missing`. None where `pictures` serves for that too.
     """
 
     pictures: Callable[[Source], Iterable[Picture]]
     marks: Callable[[Source, Picture, Size], Marks] = no_marks
     open: Callable[[Source, Picture], Canvas] = decoded
+    listed: Callable[[Source], Iterable[Picture]] | None = None

@@ -139,7 +139,8 @@ class IBOT(Recipe):
         """Returns the loss of `tiles` uint8 `[B, H, W, 3]` with uniform numbers `u` `[B, uniforms]`, and its three terms."""
         s, g = self.settings, self.settings.global_views
         views = self.views(batch["tiles"], batch["u"][:, : self.views.uniforms])
-        x, hidden_BL = torch.cat(views[:g]), self._masks(batch["u"][:, self.views.uniforms : self.uniforms])
+        x = torch.cat(views[:g])
+        hidden_BL = self._masks(batch["u"][:, self.views.uniforms : self.uniforms].to(x.device))
         f_BD, tokens_BLD = vit.features_and_grid(
             self.backbone, vit.embed(self.backbone, x, hidden_BL=hidden_BL, instead_D=self.mask_token)
         )

@@ -134,7 +134,8 @@ class MAE(Recipe):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the loss of `tiles` uint8 `[B, H, W, 3]` with uniform numbers `u` `[B, uniforms]`."""
         (x_BCHW,) = self.views(batch["tiles"], batch["u"][:, : self.views.uniforms])
-        shown_BM, hidden_BL = choose(batch["u"][:, self.views.uniforms : self.uniforms], self.shown)
+        u_BL = batch["u"][:, self.views.uniforms : self.uniforms].to(x_BCHW.device)
+        shown_BM, hidden_BL = choose(u_BL, self.shown)
         target_BLS = pixels(x_BCHW, self.side)
         if self.settings.standardised:
             target_BLS = standardise(target_BLS)

@@ -67,7 +67,7 @@ class MultitaskSSL(Recipe):
         loss = self.settings.weight * unlabelled["loss"]
         if bool(labelled_B.any()):
             rows = {k: batch[k][labelled_B] for k in ("tiles", "task", "label")}
-            labelled = self.multitask({**rows, "u": u_BP[labelled_B, :UNIFORMS]})
+            labelled = self.multitask({**rows, "u": u_BP[labelled_B.to(u_BP.device), :UNIFORMS]})
             loss = loss + labelled["loss"]
             outputs |= {f"multitask_{k}": v.detach() for k, v in labelled.items()}
         else:  # every parameter takes part in every step: distributed training waits for all gradients

@@ -95,7 +95,8 @@ def masks(u_BP: Tensor, *, rows: int, columns: int, probability: float, low: flo
     """Returns which tokens of each view are hidden, bool `[B, L]`: rectangles, then single tokens up to the exact number.
 
     H. Bao et al., "BEiT: BERT pre-training of image transformers", ICLR 2022 (arXiv 2106.08254), algorithm 1. A view is masked with the
-    given probability; the share of its tokens that are hidden is uniform between `low` and `high`.
+    given probability; the share of its tokens that are hidden is uniform between `low` and `high`. As in the paper, rectangles cover the
+    middle more often than the corners.
 
     Args:
         u_BP: Uniform numbers, `[B, mask_uniforms(rows * columns)]`.

@@ -236,7 +236,11 @@ def blocks(pattern: str, size: int) -> Callable[[Cells], str]:
         match = re.search(pattern, cells["file"])
         if not match:
             raise UsageError(
-                "HZ-U32", "a file name has no running number", where=cells["file"], expected=pattern
+                "HZ-U32",
+                "a file name has no running number",
+                where=cells["file"],
+                expected=pattern,
+                next_step="use the files under the names they came with; other names are another dataset's",
             )
         return f"{match[1]}-{(int(match[2]) - 1) // size:03d}"
 

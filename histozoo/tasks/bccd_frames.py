@@ -27,7 +27,8 @@ def frame(cells: Cells) -> str:
             "the group names no frame",
             where=cells["file"],
             expected="BloodImage_00000",
-            got=cells["group"],
+            got=repr(cells["group"]),
+            next_step="use the table as it was made; one without frames is another dataset's",
         )
     number = int(match[1])
     return f"BloodImage_{SEEN_AGAIN.get(number, number):05d}"

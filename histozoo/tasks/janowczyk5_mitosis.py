@@ -24,7 +24,10 @@ TASK = Task(
     classes=("nothing", "mitosis"),
     not_reproduced=(
         24_870,
-        "which grid tiles are left out depends on how mitoses are drawn in the masks, and the paper does not say how it read them. The number of images was not found, so nothing is compared",
+        (
+            "which tiles of the grid are left out depends on how mitoses are read from the masks, which the paper does not say. The number "
+            "of images was not found, so nothing is compared"
+        ),
     ),
     organ="breast",
     stain="H&E",

@@ -24,7 +24,10 @@ TASK = Task(
     classes=("mitosis", "non_mitosis", "nothing"),
     not_reproduced=(
         64_873,
-        "the paper put frames together before it laid its grid; here every 40x frame is a picture of its own. How many frames there are was not found, so nothing is compared",
+        (
+            "the paper put frames together before it laid its grid; here every 40x frame is a picture of its own. How many frames there "
+            "are was not found, so nothing is compared"
+        ),
     ),
     organ="breast",
     stain="H&E",

@@ -76,7 +76,7 @@ class NormedTrunk(Trunk):
 
 def tiny_vit(**options: Any) -> nn.Module:
     shape = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
-    return timm.models.VisionTransformer(num_classes=0, dynamic_img_size=True, **{**shape, **options})
+    return timm.models.VisionTransformer(num_classes=0, **{**shape, "dynamic_img_size": True, **options})
 
 
 HEAD = {"outputs": 40, "hidden": 32, "bottleneck": 16}

@@ -26,7 +26,15 @@ limits = "Drawn tiles."
 def drawn_task(name: str, classes: tuple[str, ...], *, lineage: str) -> Task:
     """Returns a task whose table `write_drawn` writes."""
     words = {"organ": "none", "stain": "drawn", "licence": "CC0-1.0", "source": "drawn", "citation": "none"}
-    return Task(name=name, kind="multiclass", classes=classes, lineage=lineage, folder=name, **words)
+    return Task(
+        name=name,
+        kind="multiclass",
+        classes=classes,
+        lineage=lineage,
+        folder=name,
+        licence_checked=True,
+        **words,
+    )
 
 
 DRAWN = {

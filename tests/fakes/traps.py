@@ -54,7 +54,15 @@ def shapes(rng: np.random.Generator, px: int, label: int, tint: Sequence[float])
 def task(name: str, classes: Sequence[str] = ("left", "right"), **changes: Any) -> Task:
     """Returns the declaration of a drawn task."""
     words = {"organ": "none", "stain": "drawn", "licence": "CC0-1.0", "source": "drawn", "citation": "none"}
-    made = Task(name=name, kind="multiclass", classes=tuple(classes), lineage=name, folder=name, **words)
+    made = Task(
+        name=name,
+        kind="multiclass",
+        classes=tuple(classes),
+        lineage=name,
+        folder=name,
+        licence_checked=True,
+        **words,
+    )
     return replace(made, **changes)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from histozoo.data import listing, rows
 from histozoo.data.rows import Cells, Row
 from histozoo.errors import UsageError
+from histozoo.prepare import checks
 from histozoo.prepare.pictures import Area, Layout, Marks, Picture, Size, Thing
 from histozoo.prepare.plan import Preparation
 from histozoo.tile_lists import is_tile_name
@@ -102,7 +103,7 @@ class TileTable:
 
     def layout(self) -> Layout:
         """Returns the layout that reads this folder."""
-        return Layout(pictures=self.pictures, marks=self.marks)
+        return Layout(pictures=self.pictures, marks=self.marks, listed=self.listed)
 
     def pictures(self, source: Source) -> list[Picture]:
         """Lists the table's pictures in its order, with their official splits as far as `split_words` understands them.
@@ -111,12 +112,20 @@ class TileTable:
             UsageError: `HZ-U73` no table, `HZ-U32` a malformed one or a blank group, `HZ-U33` a name that leads out, `HZ-E33` table and
                 folder that differ.
         """
+        return self._pictures(source, missing=False)
+
+    def listed(self, source: Source) -> list[Picture]:
+        """Lists the table's pictures as `pictures` does, those that are not there too; they are marked as missing."""
+        return self._pictures(source, missing=True)
+
+    def _pictures(self, source: Source, *, missing: bool) -> list[Picture]:
         table = self._member(source, TABLE)
         at = PurePosixPath(table).parent
-        found = rows.read_rows(source.path(table), self._group)
+        found = checks.rows_of(source.path(table), self._group, task=getattr(self.groups, "task", ""))
         listing.check_spelling(Path(table), found)
         there = _tiles_below(source, at, found)
-        listing.check_listing(table, found, there, allow_unlisted=self.allow_unlisted)
+        excused = {row.file for row in found} if missing else set()
+        listing.check_listing(table, found, there | excused, allow_unlisted=self.allow_unlisted)
         points = self._points_of(source, found) if self.points else ""
         official = split_words({row.cells.get("split", "") for row in found})
         return [
@@ -127,6 +136,7 @@ class TileTable:
                 split=official.get(row.cells.get("split", ""), ""),
                 marks=points or (str(at / row.cells["mask"]) if row.cells.get("mask") else ""),
                 sha256=row.cells.get("sha256", ""),
+                missing=row.file not in there,
             )
             for row in found
         ]
