@@ -190,22 +190,23 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def streamed(folders: dict[str, Path], **changes: int) -> StreamedTiles:
-    given = {"seed": 3, "samples": 5 * BLOCK, "px": 8, "uniforms": 2, "window": 3, **changes}
-    return StreamedTiles(
-        {"a": ShardSet(folder=folders["a"], weight=1.0), "b": ShardSet(folder=folders["b"], weight=2.0)},
-        **given,
-    )
+    given = {"seed": 3, "samples": 5 * BLOCK, "px": 8, "uniforms": 2, **changes}
+    sets = {
+        name: ShardSet(folder=folders[name], weight=weight, window=3)
+        for name, weight in (("a", 1.0), ("b", 2.0))
+    }
+    return StreamedTiles(sets, **given)
 
 
 def test_streaming_shows_every_tile_once_an_epoch_in_another_order(folders: dict[str, Path]) -> None:
     alone = StreamedTiles(
-        {"a": ShardSet(folder=folders["a"])}, seed=3, samples=120, px=8, uniforms=2, window=3
+        {"a": ShardSet(folder=folders["a"], window=3)}, seed=3, samples=120, px=8, uniforms=2
     )
     epochs = [[number_of(alone[i]) for i in range(40 * e, 40 * e + 40)] for e in range(3)]
     assert all(sorted(epoch) == list(range(40)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2] and epochs[0] != sorted(epochs[0])
     other = StreamedTiles(
-        {"a": ShardSet(folder=folders["a"])}, seed=4, samples=40, px=8, uniforms=2, window=3
+        {"a": ShardSet(folder=folders["a"], window=3)}, seed=4, samples=40, px=8, uniforms=2
     )
     assert [number_of(other[i]) for i in range(40)] != epochs[0]
 
@@ -246,11 +247,11 @@ def test_a_reader_holds_one_window_of_row_groups_and_reads_each_once(
         parquet.ParquetFile, "read_row_group", lambda self, i, **k: (reads.append(i), real(self, i, **k))[1]
     )
     alone = StreamedTiles(
-        {"a": ShardSet(folder=folders["a"])}, seed=3, samples=40, px=8, uniforms=2, window=3
+        {"a": ShardSet(folder=folders["a"], window=3)}, seed=3, samples=40, px=8, uniforms=2
     )
     for i in range(40):
         alone[i]
-        assert len(alone.shards[0]._held) <= 3
+        assert len(alone.sources[0]._held) <= 3
     assert len(reads) == 8
 
 
@@ -268,7 +269,7 @@ def test_a_tile_that_cannot_be_decoded_is_named_with_its_shard_and_row(
     monkeypatch.setitem(globals(), "png", lambda n: b"no picture" if n == 4 else real(n))
     folder = write_shards(tmp_path / "s", [[3, 3]])
     broken = StreamedTiles({"s": ShardSet(folder=folder)}, seed=0, samples=6, px=8, uniforms=1)
-    bad = next(i for i in range(6) if broken.place(i)[1:] == (1, 1))
+    bad = next(i for i in range(6) if broken.place(i).at == (1, 1))
     with pytest.raises(UsageError, match="HZ-D") as caught:
         broken[bad]
     assert caught.value.where.endswith("00000.parquet, row group 1, row 1")

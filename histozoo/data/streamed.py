@@ -1,9 +1,7 @@
-"""Tiles straight from Parquet shards, mixed by weight, at a position that is a function of the sample's index alone.
+"""Sets of tiles of any kind mixed by weight, each at a position that is a function of the sample's index alone.
 
-Nothing is decoded or copied beforehand, and no state is carried: a run that is resumed at sample i reads what it would have read. The
-order of one set is drawn in two levels, as a shuffle buffer does it, but without a buffer to restore: the row groups of all shards are
-shuffled each epoch, and the rows within each window of a few neighbouring groups of that order. Reading on, a worker holds one window of
-encoded tiles per set.
+Shards and slides are read as they lie: nothing is unpacked beforehand, and no state is carried, so a run that is resumed at sample i
+reads what it would have read, whatever the number of workers.
 
 Shapes: px pixels, U uniform numbers.
 """
@@ -11,33 +9,54 @@ Shapes: px pixels, U uniform numbers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from histozoo.data.shards import read_index
+from histozoo.data.ordering import MIX, Shards, generator
 from histozoo.data.unlabelled import check_weights, sample_generator
 from histozoo.errors import UsageError
 
 BLOCK = 1024
 """Samples in which every set has its exact share."""
 
-_ORDER, _MIX = 1 << 62, 1 << 63
-"""Streams of numbers apart from those of the samples, whose indices stay below."""
+
+class TileSource(Protocol):
+    """Tiles of one set in an endless order of its own, opened; whatever it holds open is opened again in another process."""
+
+    @property
+    def rows(self) -> int:
+        """Number of tiles."""
+
+    def place(self, position: int, seed: int, number: int) -> tuple[int, ...]:
+        """Returns where a position in the order of set `number` lies."""
+
+    def tile(self, at: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Returns the tile at a place as uint8 RGB `[px, px, 3]`."""
+
+
+class Mixable(Protocol):
+    """A set that can be opened and mixed: `ShardSet`, `histozoo.data.unlabelled.TileSet`, `histozoo.data.slide_tiles.SlideSet`."""
+
+    @property
+    def weight(self) -> float:
+        """Its share of the samples, relative to the other sets; above 0."""
+
+    def open(self, px: int) -> TileSource:
+        """Returns the set as tiles of `px` pixels."""
 
 
 class Place(NamedTuple):
-    """Where a sample lies: number of the set, of the row group in it, and of the row in the group."""
+    """Where a sample lies: number of the set, and the place in it, such as row group and row."""
 
     number: int
-    group: int
-    row: int
+    at: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,27 +64,39 @@ class ShardSet:
     """Shards of one set.
 
     Args:
-        folder: Holds `index.json` and the shards, as `histozoo prepare --shards` writes them.
+        folder: Holds Parquet shards and `index.json`, as `histozoo prepare --shards` writes them, or the .tar files of a WebDataset.
         weight: Its share of the samples, relative to the other sets; above 0. The number of tiles makes every tile equally likely.
+        cache: Where it is kept what lies where in a tar; each is read from end to end at every start where it is None.
+        window: Neighbouring groups of the order whose tiles are shuffled together; of each kind's own size where it is None.
     """
 
     folder: Path
     weight: float = 1.0
+    cache: Path | None = None
+    window: int | None = None
+
+    def open(self, px: int) -> Shards:
+        """Returns the shards, compared with their index.
+
+        Raises:
+            UsageError: `HZ-U86`, there are no shards, shards of two kinds, or compressed ones.
+            IntegrityError: `HZ-E39`, a shard is not what its index says.
+        """
+        return open_shards(self.folder, px=px, cache=self.cache, window=self.window)
 
 
 class StreamedTiles(Dataset[dict[str, Any]]):
-    """The endless mixed sequence of one run over shards, cut to `samples`.
+    """The endless mixed sequence of one run, cut to `samples`.
 
     Sets are mixed exactly: of each `BLOCK` samples every set has its share, in drawn order, at least one. Every tile of a set is shown once
-    before any is shown again.
+    before any is shown again; of slides, tissue positions are drawn.
 
     Args:
-        sets: Name -> shards. The order fixes the number of a set.
+        sets: Name -> set. The order fixes the number of a set.
         seed: Run seed, at least 0.
         samples: Length of the sequence, below 2^62.
         px: Side of the tiles in pixels: shorter side resized, then the centre, as `histozoo.data.tiles.fit`.
         uniforms: Uniform numbers of each sample.
-        window: Row groups that are shuffled together and held in memory, 16 MB each at most as written by `prepare`.
 
     Raises:
         UsageError: `HZ-U86`, a set without tiles or a weight that is not above 0; of a sample, `HZ-D24` to `HZ-D31` with its row.
@@ -73,19 +104,12 @@ class StreamedTiles(Dataset[dict[str, Any]]):
     """
 
     def __init__(
-        self,
-        sets: Mapping[str, ShardSet],
-        *,
-        seed: int,
-        samples: int,
-        px: int,
-        uniforms: int,
-        window: int = 4,
+        self, sets: Mapping[str, Mixable], *, seed: int, samples: int, px: int, uniforms: int
     ) -> None:
         self.seed, self.samples, self.px, self.uniforms = seed, samples, px, uniforms
-        self.shards = tuple(Shards.open(s.folder, window) for s in sets.values())
+        self.sources = tuple(s.open(px) for s in sets.values())
         weights = {name: s.weight for name, s in sets.items()}
-        check_weights(weights, {name: s.rows for name, s in zip(sets, self.shards, strict=True)})
+        check_weights(weights, {name: s.rows for name, s in zip(sets, self.sources, strict=True)})
         self._counts = exact_shares(list(weights.values()), BLOCK)
 
     def __len__(self) -> int:
@@ -96,105 +120,48 @@ class StreamedTiles(Dataset[dict[str, Any]]):
         block, slot = divmod(index, BLOCK)
         number, rank = self._mixed(block)[slot].tolist()
         position = block * int(self._counts[number]) + rank
-        return Place(number, *self.shards[number].place(position, self.seed, number))
+        return Place(number, self.sources[number].place(position, self.seed, number))
 
     def _mixed(self, block: int) -> NDArray[np.int64]:
         return _block_order(self.seed, block, tuple(self._counts.tolist()))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        at = self.place(index)
+        number, at = self.place(index)
         u_U = sample_generator(self.seed, index).random(self.uniforms, dtype=np.float32)
-        tile_HWC = torch.from_numpy(self._tile(at))
-        return {"tiles": tile_HWC, "set": at.number, "u": torch.from_numpy(u_U), "index": index}
-
-    def _tile(self, at: Place) -> NDArray[np.uint8]:
-        from histozoo.data.decoding import decode
-        from histozoo.data.tiles import fit
-
-        shards = self.shards[at.number]
-        try:
-            return fit(decode(shards.image(at.group, at.row)), self.px).copy()
-        except UsageError as error:
-            fields = {f: getattr(error, f) for f in ("expected", "got", "next_step")}
-            raise UsageError(error.code, error.what, where=shards.name(at.group, at.row), **fields) from error
+        tile_HWC = torch.from_numpy(self.sources[number].tile(at))
+        return {"tiles": tile_HWC, "set": number, "u": torch.from_numpy(u_U), "index": index}
 
 
-@dataclass
-class Shards:
-    """The row groups of one folder's shards, in the order of its index, and the last of them that were read."""
+def open_shards(folder: Path, *, px: int, cache: Path | None = None, window: int | None = None) -> Shards:
+    """Opens the shards of a folder, of whichever kind they are.
 
-    files: tuple[Path, ...]
-    file_of_group: NDArray[np.int64]
-    group_in_file: NDArray[np.int64]
-    sizes: NDArray[np.int64]
-    window: int
-    _held: dict[int, Any] = field(default_factory=dict)
-    _orders: dict[tuple[int, int, int], tuple[NDArray[np.int64], NDArray[np.int64]]] = field(
-        default_factory=dict
-    )
+    Raises:
+        UsageError: `HZ-U86`, there are no shards, shards of two kinds, or compressed ones.
+        IntegrityError: `HZ-E39`, a shard is not what its index says.
+    """
+    from histozoo.data.parquet_tiles import ParquetShards
+    from histozoo.data.shards import INDEX
+    from histozoo.data.tar_tiles import TarShards
+    from histozoo.tile_lists import walk
 
-    @classmethod
-    def open(cls, folder: Path, window: int) -> Shards:
-        """Compares the shards with their index and reads the sizes of their row groups."""
-        import pyarrow.parquet as parquet  # type: ignore[import-untyped]
-
-        files = tuple(Path(folder) / s["file"] for s in read_index(Path(folder))["shards"])
-        places: list[tuple[int, int, int]] = []
-        for number, path in enumerate(files):
-            facts = parquet.read_metadata(path)
-            places += [(number, g, facts.row_group(g).num_rows) for g in range(facts.num_row_groups)]
-        columns = np.array([p for p in places if p[2]], dtype=np.int64).reshape(-1, 3).T
-        return cls(files, columns[0], columns[1], columns[2], window)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A worker reads its own window.
-        return {**self.__dict__, "_held": {}}
-
-    @property
-    def rows(self) -> int:
-        """Number of tiles."""
-        return int(self.sizes.sum())
-
-    def place(self, position: int, seed: int, number: int) -> tuple[int, int]:
-        """Returns row group and row in it of a position in the endless order of set `number`."""
-        epoch, position = divmod(position, self.rows)
-        order, ends = self._order(seed, number, epoch)
-        window = int(np.searchsorted(ends[self.window - 1 :: self.window], position, side="right"))
-        first = window * self.window
-        groups = order[first : first + self.window]
-        start = int(ends[first - 1]) if first else 0
-        rows = _window_order(seed, number, epoch, window, int(self.sizes[groups].sum()))
-        row = int(rows[position - start])
-        edges = np.cumsum(self.sizes[groups])
-        at = int(np.searchsorted(edges, row, side="right"))
-        return int(groups[at]), row - (int(edges[at - 1]) if at else 0)
-
-    def _order(self, seed: int, number: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Returns the order of the row groups in an epoch, and where each ends; that of the last epoch asked for is kept."""
-        key = (seed, number, epoch)
-        if key not in self._orders:
-            order = _generator(seed, _ORDER + number, epoch).permutation(len(self.sizes))
-            self._orders.clear()
-            self._orders[key] = order, np.cumsum(self.sizes[order])
-        return self._orders[key]
-
-    def name(self, group: int, row: int) -> str:
-        """Returns shard, row group and row, for a person."""
-        file, in_file = self.files[self.file_of_group[group]], int(self.group_in_file[group])
-        return f"{file}, row group {in_file}, row {row}"
-
-    def image(self, group: int, row: int) -> bytes:
-        """Returns the encoded tile; the row groups of one window are kept."""
-        if group not in self._held:
-            import pyarrow.parquet as parquet
-
-            while len(self._held) >= self.window:
-                self._held.pop(next(iter(self._held)))
-            with parquet.ParquetFile(self.files[self.file_of_group[group]]) as file:
-                table = file.read_row_group(int(self.group_in_file[group]), columns=["image.bytes"])
-            self._held[group] = table.column("image").combine_chunks().field("bytes")
-        found: bytes = self._held[group][row].as_py()
-        return found
+    names = walk(folder)[0] if folder.is_dir() else []
+    tars = [name for name in names if name.endswith(".tar")]
+    others = [name for name in names if name.endswith(".parquet")]
+    compressed = [name for name in names if name.endswith(".tgz") or ".tar." in name]
+    if INDEX in names and not tars:
+        return ParquetShards.open(folder, px=px, window=window)
+    if not tars or others or compressed:
+        found = [*tars[:1], *others[:1], *compressed[:1]]
+        raise UsageError(
+            "HZ-U86",
+            "these are no shards to read from",
+            where=folder,
+            expected=f"Parquet shards with their {INDEX}, or .tar files without compression; not both",
+            got=", ".join(found) or ("no shard" if folder.is_dir() else "no such folder"),
+            kept="nothing was read",
+            next_step="histozoo prepare --shards writes Parquet shards with their index; gunzip unpacks .tar.gz",
+        )
+    return TarShards.open(tuple(folder / n for n in tars), folder, px=px, cache=cache, window=window)
 
 
 def exact_shares(weights: list[float], total: int) -> NDArray[np.int64]:
@@ -211,25 +178,12 @@ def exact_shares(weights: list[float], total: int) -> NDArray[np.int64]:
     return counts + 1
 
 
-def _generator(seed: int, stream: int, *more: int) -> np.random.Generator:
-    """Returns a generator of its own for a place in the sequence; the counter takes what the key has no room for."""
-    counter = np.array([*more, *[0] * (4 - len(more))], dtype=np.uint64)[::-1].copy()
-    return np.random.Generator(
-        np.random.Philox(key=np.array([seed, stream], dtype=np.uint64), counter=counter)
-    )
-
-
 @lru_cache(maxsize=8)
 def _block_order(seed: int, block: int, counts: tuple[int, ...]) -> NDArray[np.int64]:
     """Returns set and rank within the set of each sample of a block, `[BLOCK, 2]`."""
     numbers = np.repeat(np.arange(len(counts)), counts)
-    numbers = _generator(seed, _MIX, block).permutation(numbers)
+    numbers = generator(seed, MIX, block).permutation(numbers)
     ranks = np.empty_like(numbers)
     for number, count in enumerate(counts):
         ranks[numbers == number] = np.arange(count)
     return np.stack([numbers, ranks], axis=1)
-
-
-@lru_cache(maxsize=64)
-def _window_order(seed: int, number: int, epoch: int, window: int, rows: int) -> NDArray[np.int64]:
-    return _generator(seed, _ORDER + number, epoch, window + 1).permutation(rows)

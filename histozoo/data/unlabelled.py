@@ -1,7 +1,7 @@
 """Tiles without labels, from several sets mixed by weight: sample i is a pure function of the seed and i.
 
-So a killed run resumes bit-identically and workers do not matter, as in `histozoo.data.mixing`. The same from Parquet shards, without
-decoding them first: `histozoo.data.streamed`.
+So a killed run resumes bit-identically and workers do not matter, as in `histozoo.data.mixing`. The same from shards, without decoding
+them first, mixed with packed ones: `histozoo.data.streamed`.
 
 Shapes: N tiles, H W px pixels, U uniform numbers.
 """
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from histozoo.data.duplicates import SAME, Likeness, find_duplicates
+from histozoo.data.packed_tiles import PackedTiles
 from histozoo.errors import UsageError
 
 TISSUE_DENSITY = 0.15
@@ -43,6 +44,14 @@ class TileSet:
     tiles_NHWC: NDArray[np.uint8]
     rows: NDArray[np.int64]
     weight: float = 1.0
+
+    def open(self, px: int) -> PackedTiles:
+        """Returns the set for `histozoo.data.streamed`; raises `HZ-U86` where its tiles are not of `px` pixels."""
+        if (size := self.tiles_NHWC.shape[1:3]) != (px, px):
+            raise _refused(
+                "tiles of different sizes cannot be in one batch", expected=f"{px} x {px} px", got=size
+            )
+        return PackedTiles(self.tiles_NHWC, self.rows)
 
 
 class UnlabelledTiles(Dataset[dict[str, Any]]):

@@ -1,0 +1,59 @@
+"""What was worked out once about a large file, kept beside the packed tiles for as long as the file is the same one."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histozoo import durable
+from histozoo.integrity import identity
+
+_log = logging.getLogger(__name__)
+_IDENTITY = "identity"
+
+
+class Kept(NamedTuple):
+    """Arrays, and whether the file is still the one that they were worked out from (device, inode, size, times)."""
+
+    arrays: dict[str, NDArray[Any]]
+    current: bool
+
+
+def place(path: Path, cache: str | Path, rule: str) -> Path:
+    """Returns where what `rule` works out about the file at `path` is kept."""
+    key = hashlib.sha256(f"{Path(path).resolve()} {rule}".encode("utf-8", "surrogateescape")).hexdigest()
+    return Path(cache) / f"{key[:32]}.npz"
+
+
+def recall(where: Path, path: Path) -> Kept | None:
+    """Returns what was kept about the file at `path`; None where nothing was, or what was is damaged, which is logged."""
+    try:
+        with where.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        known = arrays.pop(_IDENTITY).tolist()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        _log.warning("%s is damaged and is made again: %s", where, error)
+        return None
+    return Kept(arrays, known == identity(path))
+
+
+def remember(where: Path, known: list[int], arrays: dict[str, NDArray[Any]]) -> None:
+    """Keeps arrays about a file that was `known` (`identity`) before it was read.
+
+    Raises:
+        ResourceError: `HZ-F42`, the disk is full or the folder cannot be written.
+    """
+
+    def write(temporary: Path) -> None:
+        with temporary.open("xb") as file:
+            np.savez(file, allow_pickle=False, **{_IDENTITY: np.array(known)}, **arrays)
+
+    durable.write_with(where, write, needed=sum(a.nbytes for a in arrays.values()))
