@@ -13,6 +13,7 @@ Each error carries a stable code such as ``HZ-A02``; docs/errors.md explains eve
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 _SECRETS = re.compile(r"\b(hf_|ghp_|gho_|github_pat_)[A-Za-z0-9_]{4,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 
@@ -73,6 +74,19 @@ class UsageError(HistozooError, ValueError):
     """A name, an option, an experiment file or a label table is wrong."""
 
     exit_code = 2
+
+
+def all_of(errors: Sequence[UsageError], *, kept: str) -> UsageError:
+    """Returns one error for several inputs that were looked at: the first, with the number and the first places of the others.
+
+    Args:
+        errors: At least one.
+        kept: What is still safe or was left untouched.
+    """
+    first, others = errors[0], errors[1:]
+    more = f"; and {len(others):,} more: " + ", ".join(e.where for e in others[:4]) if others else ""
+    fields = {name: getattr(first, name) for name in ("expected", "got", "next_step")}
+    return UsageError(first.code, first.what, where=first.where + more, kept=kept, **fields)
 
 
 class IntegrityError(HistozooError, RuntimeError):

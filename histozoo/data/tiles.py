@@ -20,7 +20,7 @@ from PIL import Image
 from histozoo import durable
 from histozoo.data.decoding import decode, decode_told
 from histozoo.data.tables import read_folder, read_table
-from histozoo.errors import IntegrityError, UsageError
+from histozoo.errors import IntegrityError, UsageError, all_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -108,21 +108,7 @@ def _write(dataset: Dataset, px: int, path: Path) -> None:
     if told := ", ".join(f"{word} {n:,}" for word, n in sorted(treated.items()) if n):
         _log.warning("%d tiles packed, of them: %s", len(dataset), told)
     if refused:
-        first = refused[0]
-        others = (
-            f"; and {len(refused) - 1:,} more: " + ", ".join(e.where for e in refused[1:5])
-            if len(refused) > 1
-            else ""
-        )
-        raise UsageError(
-            first.code,
-            first.what,
-            where=first.where + others,
-            expected=first.expected,
-            got=first.got,
-            kept="nothing was packed",
-            next_step=first.next_step,
-        ) from first
+        raise all_of(refused, kept="nothing was packed") from refused[0]
 
 
 def _images(

@@ -5,6 +5,7 @@ Legend: H rows, W columns of the thumbnail.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,18 @@ class SlideCanvas:
     def levels(self) -> list[tuple[Size, float]]:
         """Returns size in pixels and downsampling of each level, the finest first."""
         return list(zip(self._slide.level_dimensions, self._slide.level_downsamples, strict=True))
+
+    def mpp(self) -> tuple[float, float] | None:
+        """Returns micrometres per pixel of level 0, across and down; None where the file does not say, as an objective's power does not."""
+        try:
+            across, down = (float(self.told(f"openslide.mpp-{axis}")) for axis in "xy")
+        except ValueError:
+            return None
+        return (across, down) if 0 < min(across, down) and max(across, down) < math.inf else None
+
+    def told(self, name: str) -> str:
+        """Returns a property of the file by OpenSlide's name, "" where it is not there."""
+        return str(self._slide.properties.get(name, ""))
 
     def _opened(self) -> Any:
         library = openslide_library(self._name)

@@ -1,4 +1,5 @@
-"""A tiny pyramid that OpenSlide reads: a tiled TIFF without compression, written by hand, whole or with one damaged tile."""
+"""A tiny pyramid that OpenSlide reads: a tiled TIFF without compression, written by hand, whole or with one damaged tile; with or without
+a resolution."""
 
 from __future__ import annotations
 
@@ -10,11 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 TILE_PX = 64
-_SHORT, _LONG = 3, 4
+_SHORT, _LONG, _RATIONAL = 3, 4, 5
+_CENTIMETRE = 3
 
 
-def pyramid(levels_HWC: Sequence[NDArray[np.uint8]], *, lost: tuple[int, int] | None = None) -> bytes:
-    """Returns the file, the finest level first; `lost` is the level and tile whose bytes lie behind the end of the file."""
+def pyramid(
+    levels_HWC: Sequence[NDArray[np.uint8]],
+    *,
+    lost: tuple[int, int] | None = None,
+    mpp: tuple[float, float] | None = None,
+) -> bytes:
+    """Returns the file, the finest level first.
+
+    Args:
+        levels_HWC: Pixels of each level.
+        lost: Level and tile whose bytes lie behind the end of the file.
+        mpp: Micrometres per pixel of the finest level, across and down; the file does not say where it is None.
+    """
     data, blocks, directories = bytearray(b"II*\0\0\0\0\0"), [], []
     for number, level_HWC in enumerate(levels_HWC):
         tiles = _tiles(level_HWC)
@@ -31,7 +44,11 @@ def pyramid(levels_HWC: Sequence[NDArray[np.uint8]], *, lost: tuple[int, int] | 
         single = {254: (_LONG, int(number > 0)), 256: (_LONG, width), 257: (_LONG, height), 259: (_SHORT, 1)}
         single |= {262: (_SHORT, 2), 277: (_SHORT, 3), 284: (_SHORT, 1)}
         single |= {322: (_LONG, TILE_PX), 323: (_LONG, TILE_PX)}
+        single |= {296: (_SHORT, _CENTIMETRE)} if mpp else {}
         entries = {tag: (kind, 1, struct.pack("<I", value)) for tag, (kind, value) in single.items()}
+        for tag, size in zip((282, 283), mpp or (), strict=False):
+            entries[tag] = (_RATIONAL, 1, struct.pack("<I", len(data)))
+            data += struct.pack("<II", 10_000_000, round(1000 * size * 2**number))
         for tag, (kind, values) in arrays.items():
             packed = struct.pack(f"<{len(values)}{'H' if kind == _SHORT else 'I'}", *values)
             if len(packed) > 4:
