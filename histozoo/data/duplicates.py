@@ -56,7 +56,11 @@ def find_duplicates(tiles_NHWC: NDArray[np.uint8], *, least: Likeness = NEAR) ->
     Returns:
         int64 `[P, 2]`, the smaller row first, sorted; empty `[0, 2]` without duplicates.
     """
-    thumbs_NhwC = _thumbnails(tiles_NHWC, _THUMBNAIL_PX)
+    return alike_thumbnails(thumbnails(tiles_NHWC), least=least)
+
+
+def alike_thumbnails(thumbs_NhwC: NDArray[np.float32], *, least: Likeness = NEAR) -> NDArray[np.int64]:
+    """Returns the pairs of `find_duplicates` from the tiles' `thumbnails`."""
     found = [np.empty((0, 2), dtype=np.int64)]
     hashes_N, grain_NI = difference_hashes(thumbs_NhwC), grain_of(thumbs_NhwC)
     for turn in range(8):
@@ -125,8 +129,8 @@ def _named(pairs: NDArray[np.int64], labels_N: NDArray[np.int64]) -> str:
     return ", ".join(f"{a} (class {labels_N[a]}) = {b} (class {labels_N[b]})" for a, b in pairs[:5].tolist())
 
 
-def _thumbnails(tiles_NHWC: NDArray[np.uint8], px: int) -> NDArray[np.float32]:
-    """Returns area means `[N, px, px, 3]`, in grey levels."""
+def thumbnails(tiles_NHWC: NDArray[np.uint8], px: int = _THUMBNAIL_PX) -> NDArray[np.float32]:
+    """Returns area means `[N, px, px, 3]`, in grey levels, of uint8 RGB tiles `[N, H, W, 3]`."""
     found = np.empty((len(tiles_NHWC), px, px, 3), dtype=np.float32)
     rows_hH, columns_wW = _area(tiles_NHWC.shape[1], px), _area(tiles_NHWC.shape[2], px)
     for start in range(0, len(tiles_NHWC), _BLOCK):

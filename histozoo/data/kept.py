@@ -31,8 +31,18 @@ def place(path: Path, cache: str | Path, rule: str) -> Path:
     return Path(cache) / f"{key[:32]}.npz"
 
 
-def recall(where: Path, path: Path) -> Kept | None:
-    """Returns what was kept about the file at `path`; None where nothing was, or what was is damaged, which is logged."""
+def place_of(cache: str | Path, *told: object) -> Path:
+    """Returns where what was worked out from what is `told` (fingerprints, settings) is kept; it holds for ever."""
+    return Path(cache) / f"{hashlib.sha256(repr(told).encode()).hexdigest()[:32]}.npz"
+
+
+def recall(where: Path, path: Path | None = None) -> Kept | None:
+    """Returns what was kept; None where nothing was, or what was is damaged, which is logged.
+
+    Args:
+        where: Of `place` or `place_of`.
+        path: The file that it is about; of `place_of`, none.
+    """
     try:
         with where.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
@@ -42,11 +52,11 @@ def recall(where: Path, path: Path) -> Kept | None:
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         _log.warning("%s is damaged and is made again: %s", where, error)
         return None
-    return Kept(arrays, known == identity(path))
+    return Kept(arrays, path is None or known == identity(path))
 
 
-def remember(where: Path, known: list[int], arrays: dict[str, NDArray[Any]]) -> None:
-    """Keeps arrays about a file that was `known` (`identity`) before it was read.
+def remember(where: Path, arrays: dict[str, NDArray[Any]], known: list[int] | None = None) -> None:
+    """Keeps arrays; about a file, with what it was `known` as (`identity`) before it was read.
 
     Raises:
         ResourceError: `HZ-F42`, the disk is full or the folder cannot be written.
@@ -54,6 +64,6 @@ def remember(where: Path, known: list[int], arrays: dict[str, NDArray[Any]]) -> 
 
     def write(temporary: Path) -> None:
         with temporary.open("xb") as file:
-            np.savez(file, allow_pickle=False, **{_IDENTITY: np.array(known)}, **arrays)
+            np.savez(file, allow_pickle=False, **{_IDENTITY: np.array(known or [])}, **arrays)
 
     durable.write_with(where, write, needed=sum(a.nbytes for a in arrays.values()))

@@ -102,7 +102,7 @@ def scan_slide(path: Path, name: str, cache: str | Path | None) -> Slide:
     else:
         found = _look(SlideCanvas(path))
         if where:
-            kept.remember(where, before, found)
+            kept.remember(where, found, before)
     across, down = found["mpp"].tolist()
     width, height = found["size"].tolist()
     rows, columns = found["shape"].tolist()

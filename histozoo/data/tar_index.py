@@ -70,7 +70,7 @@ def index_tar(path: Path, cache: str | Path | None) -> TarIndex:
         raise differs(path, f"sha256 {known.arrays['sha256']}, as first read", f"sha256 {index.sha256}", step)
     if where:
         arrays = {"members": index.members_N4, "sha256": np.array(index.sha256)}
-        kept.remember(where, before, {**arrays, "others": np.array(index.others)})
+        kept.remember(where, {**arrays, "others": np.array(index.others)}, before)
     return index
 
 

@@ -34,7 +34,7 @@ _ENLARGED = "enlarged more than fourfold"
 _RULE = "shorter side to px, bicubic with antialiasing, centre crop, uint8"
 
 
-def pack(dataset: Dataset, px: int, cache: str | Path) -> NDArray[np.uint8]:
+def pack(dataset: Dataset, px: int, cache: str | Path, *, known_as: str | None = None) -> NDArray[np.uint8]:
     """Decodes every tile once into one memory-mapped array, kept in `cache` under the data's fingerprint and `px`.
 
     How many files were no plain RGB is logged, by what was done to them, and so is how many tiles are enlarged more than fourfold.
@@ -43,6 +43,7 @@ def pack(dataset: Dataset, px: int, cache: str | Path) -> NDArray[np.uint8]:
         dataset: Rows with `image`, `label`, `group` and `file`.
         px: Side of the packed tiles in pixels.
         cache: Folder of packed arrays; made when absent.
+        known_as: The data's fingerprint, where the caller has it; it takes reading every file.
 
     Returns:
         uint8 RGB `[N, px, px, 3]`, read-only, in the order of the rows.
@@ -53,7 +54,7 @@ def pack(dataset: Dataset, px: int, cache: str | Path) -> NDArray[np.uint8]:
         IntegrityError: `HZ-U34`, the packed file is not what its name says.
         ResourceError: `HZ-F42`, the disk is full.
     """
-    key = hashlib.sha256(f"{fingerprint(dataset)} {px} {_RULE}".encode()).hexdigest()
+    key = hashlib.sha256(f"{known_as or fingerprint(dataset)} {px} {_RULE}".encode()).hexdigest()
     path = Path(cache) / f"{key[:32]}-{px}.npy"
     shape = (len(dataset), px, px, 3)
     if not path.exists():

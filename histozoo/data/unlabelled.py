@@ -8,9 +8,8 @@ Shapes: N tiles, H W px pixels, U uniform numbers.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,21 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from histozoo.data.duplicates import SAME, Likeness, find_duplicates
+from histozoo.data.choosing import Choice, choose_rows, tissue_share
+from histozoo.data.duplicates import SAME, Likeness
 from histozoo.data.packed_tiles import PackedTiles
 from histozoo.errors import UsageError
 
-TISSUE_DENSITY = 0.15
-"""Decadic optical density from which a pixel counts as tissue: beta of Macenko et al., "A method for normalizing histology slides for
-quantitative analysis", ISBI 2009."""
-
-_log = logging.getLogger(__name__)
-_BLOCK = 256
+__all__ = [
+    "Choice",
+    "TileSet",
+    "UnlabelledTiles",
+    "as_dataset",
+    "check_weights",
+    "choose_rows",
+    "pack_folders",
+]
+__all__ += ["sample_generator", "tissue_share"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,92 +121,6 @@ def check_weights(weights: Mapping[str, float], sizes: Mapping[str, int]) -> Non
         raise _refused("a set cannot be mixed with this weight", expected="numbers above 0", got=wrong)
 
 
-# -- which tiles are worth showing --
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which tiles of a set were kept, and why the others were not.
-
-    Args:
-        rows: Rows kept, ascending.
-        tiles: How many there were.
-        background: How many had too little tissue.
-        duplicates: How many of the rest show the same picture as an earlier one that was kept.
-    """
-
-    rows: NDArray[np.int64]
-    tiles: int
-    background: int
-    duplicates: int
-
-    def report(self) -> dict[str, int]:
-        """Returns the counts as JSON types."""
-        counts = asdict(self)
-        return {"kept": len(counts.pop("rows")), **counts}
-
-
-def choose_rows(
-    tiles_NHWC: NDArray[np.uint8],
-    *,
-    least_tissue: float = 0.0,
-    duplicates: Likeness | None = None,
-    rows: NDArray[np.int64] | None = None,
-    where: object = "",
-) -> Choice:
-    """Returns which tiles to train on; the counts are logged.
-
-    Args:
-        tiles_NHWC: uint8 RGB `[N, px, px, 3]`.
-        least_tissue: Least share of tissue (`tissue_share`) of a tile; 0 keeps all.
-        duplicates: How alike two tiles must be for the later one to be left out (`histozoo.data.duplicates.SAME`, `NEAR`); None keeps all.
-            Memory of 12 kB per tile, and time in the square of their number: a minute for 50,000.
-        rows: Rows to choose from; all where it is None.
-        where: Name of the set, for the log.
-
-    Raises:
-        UsageError: `HZ-U86`, nothing is left.
-    """
-    given = np.arange(len(tiles_NHWC)) if rows is None else np.sort(rows)
-    kept = given
-    if least_tissue > 0:
-        shares = [tissue_share(tiles_NHWC[given[i : i + _BLOCK]]) for i in range(0, len(given), _BLOCK)]
-        kept = given[np.concatenate([*shares, np.empty(0)]) >= least_tissue]
-    seen = len(kept)
-    if duplicates is not None:
-        kept = kept[_first_of_each(tiles_NHWC[kept], duplicates)]
-    choice = Choice(kept, len(given), len(given) - seen, seen - len(kept))
-    if not len(kept):
-        raise _refused(
-            "no tile is left to train on",
-            where=where,
-            got=choice.report(),
-            expected=f"tissue >= {least_tissue:g}",
-        )
-    _log.info("%s: %s", where, ", ".join(f"{name} {n:,}" for name, n in choice.report().items()))
-    return choice
-
-
-def tissue_share(tiles_NHWC: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Returns the share of each tile's pixels that are stained, 0 to 1: mean decadic optical density of at least `TISSUE_DENSITY`.
-
-    Light of 255 counts as glass: a scan whose glass is grey or a smear on a coloured background wants a threshold of its own.
-    """
-    density_NHW = -np.log10(np.maximum(tiles_NHWC, 1).astype(np.float32) / 255).mean(axis=3)
-    return np.asarray((density_NHW >= TISSUE_DENSITY).mean(axis=(1, 2)), dtype=np.float64)
-
-
-def _first_of_each(tiles_NHWC: NDArray[np.uint8], least: Likeness) -> NDArray[np.int64]:
-    """Returns the rows without those that are like an earlier row that is kept; a chain of likeness thus keeps every other one."""
-    dropped: set[int] = set()
-    for first, second in find_duplicates(
-        tiles_NHWC, least=least
-    ).tolist():  # sorted by the first, the first smaller
-        if first not in dropped:
-            dropped.add(second)
-    return np.array([row for row in range(len(tiles_NHWC)) if row not in dropped], dtype=np.int64)
-
-
 def pack_folders(
     folders: Mapping[str, str | Path],
     *,
@@ -232,7 +150,7 @@ def pack_folders(
 
     sets, reports = {}, {}
     for name, folder in folders.items():
-        tiles_NHWC = pack(_as_dataset(Path(folder)), px, cache)
+        tiles_NHWC = pack(as_dataset(Path(folder)), px, cache)
         choice = choose_rows(tiles_NHWC, least_tissue=least_tissue, duplicates=duplicates, where=name)
         weight = len(choice.rows) if weights is None else weights[name]
         sets[name], reports[name] = (
@@ -242,14 +160,18 @@ def pack_folders(
     return sets, reports
 
 
-def _as_dataset(folder: Path) -> Any:
-    """Returns what `pack` reads: rows of one class, each tile its own group."""
+def as_dataset(source: Path) -> Any:
+    """Returns the tiles of a folder or a table as `histozoo.data.tiles.pack` reads them: rows of one class, each tile its own group.
+
+    Raises:
+        UsageError: `HZ-U62`, no such source, or no tile in it.
+    """
     import datasets
 
     from histozoo.data.feature import Tile
     from histozoo.tile_lists import find_tiles
 
-    found = find_tiles(folder)
+    found = find_tiles(source)
     names: Sequence[str] = found.names
     columns = {
         "image": [{"path": str(found.root / name), "bytes": None} for name in names],
