@@ -46,10 +46,10 @@ def _lock(path: Path) -> int:
         os.close(descriptor)
         raise ResourceError(
             "HZ-H60",
-            "another process writes to this file",
+            "another process writes here",
             where=path.with_name(path.name.removeprefix(".").removesuffix(".lock")),
             kept="nothing was changed",
-            next_step="wait for it, or write to another file",
+            next_step="wait for it, or write to another place",
         ) from error
     return descriptor
 

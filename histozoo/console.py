@@ -17,9 +17,9 @@ from typer.core import TyperGroup
 
 from histozoo.errors import HistozooError, Interrupted
 
-# A terminal knows its width; what goes to a file or another program is not to be cut at 80 columns.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 160)
+# A terminal knows its width; what goes to a file or another program is not to be cut at 80 columns. Names such as a:x:b are no emoji.
+out = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 160)
+err = Console(stderr=True, highlight=False, emoji=False, width=None if sys.stderr.isatty() else 160)
 
 
 class Verbs(TyperGroup):

@@ -22,7 +22,9 @@ def tasks(listed: Sequence[Task], data_root: Path | None) -> RenderableType:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=_GAP)
     columns = ("name", "organ", "stain", "classes", "tiles", "licence", "lineage", "there")
     for column in columns if data_root else columns[:-1]:
-        table.add_column(column, justify="right" if column in ("classes", "tiles") else "left")
+        right = column in ("classes", "tiles")
+        # A name that is cut cannot be typed.
+        table.add_column(column, justify="right" if right else "left", no_wrap=column == "name")
     for t in listed:
         kind = licence.kind(t.stated_licence)
         row = [
@@ -79,6 +81,8 @@ def prepared(report: Report) -> RenderableType:
         "groups": f"{len(report.groups):,}",
         "folder": report.folder,
     }
+    if report.treated:
+        facts["converted"] = "pictures: " + ", ".join(f"{how} {n:,}" for how, n in report.treated.items())
     if report.empty:
         facts["no tile from"] = f"{len(report.empty):,} pictures{_excluded(report)}"
     if report.differences:

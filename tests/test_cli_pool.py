@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from histozoo.cli import app
@@ -50,6 +51,25 @@ def test_tasks_draws_a_table_in_a_terminal(monkeypatch: pytest.MonkeyPatch, orig
     assert "drawn_nuclei" in text and "permissive" in text and text.count("yes") == 2
 
 
+def test_names_are_never_cut_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    from histozoo.cli import pool
+
+    monkeypatch.setattr(pool, "out", Console(width=80, force_terminal=True, no_color=True))
+    lines = call("tasks").stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:] if line[0] != " "] == list(TASKS)
+    assert all(
+        word in lines[0] for word in ("name", "organ", "stain", "classes", "tiles", "licence", "lineage")
+    )
+
+
+def test_a_name_with_colons_is_printed_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a:x:b").write_bytes(b"root:x:0")
+    result = call("prepare", "bach_micro", "--from", tmp_path / "a:x:b", "--out", tmp_path / "out", code=3)
+    assert "a:x:b" in result.stderr and "root:x:0" in result.stderr
+
+
 def test_tasks_shows_one_in_full(originals: Path) -> None:
     text = call("tasks", "synthetic", "--data-root", originals).stdout
     for words in (
@@ -69,10 +89,12 @@ def test_an_unknown_task_names_the_nearest() -> None:
 
 
 def test_prepare_makes_one_task_and_says_what(originals: Path, tmp_path: Path) -> None:
+    grey = originals / "synthetic/pictures/stroma/p0_000.png"
+    Image.open(grey).convert("L").save(grey)
     text = call(
         "prepare", "synthetic", "--from", originals / "synthetic", "--out", tmp_path / "root", "--workers", 0
     ).stdout
-    assert "16 of 16" in text and "stroma 32, tumour 32" in text
+    assert "16 of 16" in text and "stroma 32, tumour 32" in text and "pictures: grey 1" in text
     assert len(TASKS["synthetic"].load(tmp_path / "root")) == 64
     again = call(
         "prepare", "synthetic", "--from", originals / "synthetic", "--out", tmp_path / "root", "--workers", 0

@@ -142,7 +142,27 @@ def test_an_unknown_task_names_the_nearest() -> None:
     assert task("glas") is TASKS["glas"]
 
 
-@pytest.mark.parametrize("name", ["colon", "zzz", "unheard_of"])
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("bach", "bach_micro"),
+        ("Camelyon16", "camelyon16"),
+        ("Bach-Micro", "bach_micro"),
+        ("colon", "lc25000_colon, lc25000_full_colon"),
+        (
+            "nuclei",
+            "dsb2018_nuclei, lgg36_nuclei, janowczyk1_nuclei, monuseg_nuclei, cpm17_nuclei, tnbc_nuclei, consep_nuclei",
+        ),
+        ("BRACS", "bracs"),
+    ],
+)
+def test_a_part_of_a_name_or_another_spelling_names_the_tasks_that_are_meant(name: str, near: str) -> None:
+    with pytest.raises(UsageError, match="HZ-U30") as caught:
+        task(name)
+    assert caught.value.expected == near
+
+
+@pytest.mark.parametrize("name", ["", "zzz", "unheard_of", "quux"])
 def test_an_unknown_task_that_is_near_to_none_names_none_at_random(name: str) -> None:
     with pytest.raises(UsageError, match="HZ-U30") as caught:
         task(name)

@@ -26,7 +26,7 @@ def summary(report: AuditReport, *, findings: bool = True) -> RenderableType:
     lines = [_line(finding) for finding in grave] if findings else []
     licence = report.licence["all"]
     end = Text(
-        f"weights trained on all of these: {licence['use']} ({licence['licence']})\n{report.page}",
+        f"weights trained on all of these: {licence['use']} ({licence['licence']})",
         style="dim",
     )
     return Group(table, Text(), *lines, *([Text()] if lines else []), end)

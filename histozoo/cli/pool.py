@@ -62,7 +62,10 @@ def prepare(
     ] = False,
     skip_bad: Annotated[
         bool,
-        typer.Option("--skip-bad", help="Leave out pictures that are unusable or missing, and list them."),
+        typer.Option(
+            "--skip-bad",
+            help="Leave out pictures that are unusable, missing or not as published, and list them.",
+        ),
     ] = False,
     allow_unlisted: Annotated[
         bool,

@@ -21,18 +21,16 @@ if TYPE_CHECKING:
     from histozoo.tasks.base import Task
 
 
-def check_there(picture: Picture) -> None:
-    """Refuses a picture that a table lists and that is not there.
+def check_fault(picture: Picture) -> None:
+    """Refuses a picture of which its listing tells that it cannot be used.
 
     Raises:
-        UsageError: `HZ-D24`.
+        UsageError: `HZ-D24`, a table lists it and it is not there; `HZ-U73`, it is not as published.
     """
-    if picture.missing:
+    if picture.fault:
+        code, what, where, expected, got, next_step = picture.fault
         raise UsageError(
-            "HZ-D24",
-            "the table lists the tile, and it is not there",
-            where=picture.name,
-            next_step="restore the file from its origin",
+            code, what, where=where or picture.name, expected=expected, got=got, next_step=next_step
         )
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from histozoo import durable
 from histozoo.errors import HistozooError, Interrupted, ResourceError
 from histozoo.prepare import tile_names
-from histozoo.prepare.checks import check_hash, check_there, unknown_label
+from histozoo.prepare.checks import check_fault, check_hash, unknown_label
 from histozoo.prepare.pictures import Box, Canvas, Picture
 from histozoo.prepare.plan import Cut, Preparation
 from histozoo.prepare.stores import Files, Pack, Store
@@ -123,7 +123,7 @@ class Cutter:
         self, picture: Picture, stem: str, number: int, store: Store, done: _Done
     ) -> tuple[list[tuple[Any, ...]], tuple[str, ...]]:
         """Puts the tiles of one picture into the store; returns their rows, and in words what was done to the picture."""
-        check_there(picture)
+        check_fault(picture)
         canvas = self.plan.layout.open(self.source, picture)
         check_hash(self.source, picture)
         rows: list[tuple[Any, ...]] = []

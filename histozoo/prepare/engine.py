@@ -51,8 +51,8 @@ def prepare(
         out: Folder of the task folders.
         workers: Processes; None is one per core, 0 works in this process. The output does not depend on it.
         shards: Write Parquet shards in place of single files.
-        skip_bad: Leave out pictures that cannot be used, or that a table lists and that are missing, and list them in `prepared.json`;
-            otherwise the first one ends the run.
+        skip_bad: Leave out pictures that cannot be used, that a table lists and that are missing, that lack their annotation or are of
+            no published class or name, and list them in `prepared.json`; otherwise the first one ends the run.
         max_pictures: A trial with so many pictures, evenly spaced, in a root of its own (`output.trial_root`); published numbers of
             tiles are then not compared, and `prepared.json` says so.
         accept_counts: Take other numbers than the published ones; `prepared.json` and the report list every difference. A finished
@@ -109,8 +109,9 @@ class _Run:
         from histozoo.prepare.sources import open_source
 
         self.scratch.mkdir(parents=True, exist_ok=True)
-        self.where, self.source = where, open_source(where, scratch=self.scratch)
-        listed = facts.pictures_of(self.source, self.plan, missing=self.skip_bad)
+        self.where = where
+        self.source = open_source(where, scratch=self.scratch, lists_faults=self.skip_bad)
+        listed = facts.pictures_of(self.source, self.plan)
         self.other = counts.check_pictures(where, self.plan, listed, accept=self.accept)
         pictures = facts.sample(listed, max_pictures)
         self.trial, self.shards = len(pictures) < len(listed), shards

@@ -33,17 +33,16 @@ LARGEST_CHUNK = 256
 """... of at most so many pictures, so that what is lost stays small in large sets too."""
 
 
-def pictures_of(source: Source, plan: Preparation, *, missing: bool = False) -> list[Picture]:
-    """Returns the pictures that the layout lists, sorted by name; with `missing` also those that are listed and not there.
+def pictures_of(source: Source, plan: Preparation) -> list[Picture]:
+    """Returns the pictures that the layout lists, sorted by name; those with a fault too, where the source lists faults.
 
     Raises:
         UsageError: `HZ-U73`, no picture, a name twice, a blank group or an unknown split; and what the layout raises.
     """
-    listed = (plan.layout.listed if missing else None) or plan.layout.pictures
-    pictures = sorted(listed(source), key=lambda p: p.name)
+    pictures = sorted(plan.layout.pictures(source), key=lambda p: p.name)
     names = [p.name for p in pictures]
     twice = sorted({a for a, b in pairwise(names) if a == b})
-    blank = [p.name for p in pictures if not p.group]
+    blank = [p.name for p in pictures if not p.group and not p.fault]
     odd = [f"{p.name}: {p.split!r}" for p in pictures if p.split not in SPLITS]
     if not pictures:
         raise _malformed(source, "at least one picture", "none")
@@ -57,9 +56,9 @@ def pictures_of(source: Source, plan: Preparation, *, missing: bool = False) -> 
 
 
 def common_folder(pictures: Sequence[Picture]) -> str:
-    """Returns the folders that the names of all pictures begin with, with a final `/`; empty where there are none."""
-    parents = {p.name.rpartition("/")[0] for p in pictures}
-    shared = posixpath.commonpath(parents) if "" not in parents else ""
+    """Returns the folders that the names of all pictures without a fault begin with, with a final `/`; empty where there are none."""
+    parents = {p.name.rpartition("/")[0] for p in pictures if not p.fault}
+    shared = posixpath.commonpath(parents) if parents and "" not in parents else ""
     return f"{shared}/" if shared else ""
 
 

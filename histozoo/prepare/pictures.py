@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from PIL import Image
 
+    from histozoo.errors import HistozooError
     from histozoo.prepare.sources import Source
 
 Box = tuple[int, int, int, int]
@@ -60,6 +61,22 @@ class Marks:
     tissue: Area | None = None
 
 
+class Fault(NamedTuple):
+    """Why no tile can come of a picture that a dataset lists: the words of an error, which a worker can be handed."""
+
+    code: str
+    what: str
+    where: str = ""
+    expected: str = ""
+    got: str = ""
+    next_step: str = ""
+
+    @classmethod
+    def of(cls, error: HistozooError) -> Fault:
+        """Returns the fault that an error tells of."""
+        return cls(error.code, error.what, error.where, error.expected, error.got, error.next_step)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Picture:
     """One image of the dataset, not opened yet.
@@ -71,7 +88,7 @@ class Picture:
         split: Official split: `train`, `val`, `test` or "".
         marks: Member that holds its annotation, where there is exactly one.
         sha256: Of the file, where a table gives it; a file that has another is refused.
-        missing: A table lists it and it is not there; it is rejected when its turn comes.
+        fault: Why it cannot be used, where its listing tells already; it is rejected when its turn comes, and has no group.
     """
 
     name: str
@@ -80,7 +97,7 @@ class Picture:
     split: str = ""
     marks: str = ""
     sha256: str = ""
-    missing: bool = False
+    fault: Fault | None = None
 
 
 class Canvas(Protocol):
@@ -110,14 +127,12 @@ class Layout:
     """How one dataset lies on its authors' disk. All functions are plain module-level functions, so that workers can be handed them.
 
     Args:
-        pictures: Lists the pictures in a fixed order, cheaply: names and tables only, no pixels.
+        pictures: Lists the pictures in a fixed order, cheaply: names and tables only, no pixels. One that is not as published is
+            refused, or, where the source lists faults, listed with its fault.
         marks: Reads what is marked on one picture; called in a worker.
         open: Opens one picture; called in a worker.
-        listed: Lists the pictures where bad ones are left out: those that a table lists and that are not there are among them, as
-            `missing`. None where `pictures` serves for that too.
     """
 
     pictures: Callable[[Source], Iterable[Picture]]
     marks: Callable[[Source, Picture, Size], Marks] = no_marks
     open: Callable[[Source, Picture], Canvas] = decoded
-    listed: Callable[[Source], Iterable[Picture]] | None = None

@@ -33,10 +33,20 @@ class Source:
         scratch: Folder for what has to be unpacked.
         places: Where each file is, by name; None where it lies loose in the folder under that name.
         left_out: Number of files passed over: hidden ones, junk, links to folders, archives that lie unpacked beside themselves.
+        lists_faults: Whether a layout lists a picture that is not as published, with its fault, in place of refusing the dataset.
     """
 
-    def __init__(self, where: Path, scratch: Path, places: dict[str, Place | None], left_out: int) -> None:
+    def __init__(
+        self,
+        where: Path,
+        scratch: Path,
+        places: dict[str, Place | None],
+        left_out: int,
+        *,
+        lists_faults: bool = False,
+    ) -> None:
         self.where, self.scratch, self.left_out = where, scratch, left_out
+        self.lists_faults = lists_faults
         self._places = places
         self._names = tuple(sorted(places))
 
@@ -140,12 +150,13 @@ class Source:
         return f"; not looked into: {_first(found)}" if found else ""
 
 
-def open_source(where: str | Path, *, scratch: Path) -> Source:
+def open_source(where: str | Path, *, scratch: Path, lists_faults: bool = False) -> Source:
     """Lists and checks a folder or archive; a compressed tar is decompressed to `scratch`, everything else stays as it is.
 
     Args:
         where: A folder, or a zip, tar, tar.gz (bz2, xz) or gz file.
         scratch: Folder for what has to be unpacked; what is there from an earlier call is used again.
+        lists_faults: Whether layouts list pictures that are not as published, with their fault, in place of refusing the dataset.
 
     Raises:
         UsageError: `HZ-U73`, there is no such folder or file; `HZ-U72`, a name or link leads out, or an archive has two names that are one.
@@ -166,7 +177,7 @@ def open_source(where: str | Path, *, scratch: Path) -> Source:
             left_out = mount(Place(where), str(where), "", scratch, 1, places)
     else:
         raise malformed("there is no such folder or archive", where, expected="a dataset", got="nothing")
-    return Source(where, scratch, places, left_out)
+    return Source(where, scratch, places, left_out, lists_faults=lists_faults)
 
 
 def _ends(name: str, wanted: Sequence[re.Pattern[str]]) -> bool:

@@ -79,6 +79,9 @@ _FROM_TABLES = (
     "wbc_zheng_nucleus",
 )
 
+_MOST_NAMED = 12
+"""Names in an error."""
+
 TASKS: dict[str, Task] = {
     name: import_module(f"histozoo.tasks.{name}").TASK
     for name in (*_TABLES, *_FROM_TABLES, *_PAPER, *_NEWER, *_SEGMENTATION)
@@ -93,7 +96,7 @@ def task(name: str) -> Task:
     """
     if name in TASKS:
         return TASKS[name]
-    near = difflib.get_close_matches(name, TASKS, 3, 0.6)
+    near = _near(name)
     raise UsageError(
         "HZ-U30",
         "there is no such task",
@@ -101,3 +104,10 @@ def task(name: str) -> Task:
         expected=", ".join(near) or f"one of {len(TASKS)} names",
         next_step="`histozoo tasks` lists all names",
     )
+
+
+def _near(name: str) -> list[str]:
+    """Returns names with a part that begins with what was given, such as bach_micro for bach; else those that are spelt alike."""
+    wanted = name.strip().casefold().replace("-", "_")
+    begun = [known for known in TASKS if f"_{known}".find(f"_{wanted}") >= 0] if wanted else []
+    return begun[:_MOST_NAMED] or difflib.get_close_matches(wanted, TASKS, 3, 0.6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 from typing import TYPE_CHECKING
 
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.parts import agree, fields, listed
 from histozoo.prepare.layouts.reading import translated
 from histozoo.prepare.pictures import Layout, Picture
@@ -25,7 +26,7 @@ def pictures(source: Source) -> list[Picture]:
     Raises:
         UsageError: `HZ-U73`, no images, another name, or an unknown folder.
     """
-    return [_picture(name) for name in listed(source, "Photos/*/*.tif")]
+    return each(source, listed(source, "Photos/*/*.tif"), _picture)
 
 
 def _picture(name: str) -> Picture:

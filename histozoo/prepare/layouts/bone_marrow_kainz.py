@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.parts import fields, listed
 from histozoo.prepare.layouts.reading import translated
 from histozoo.prepare.pictures import Layout, Picture
@@ -20,13 +21,14 @@ def pictures(source: Source) -> list[Picture]:
     Raises:
         UsageError: `HZ-U73`, no images, another name, or an unknown folder.
     """
-    found = []
-    for name in listed(source, "*/*.png"):
-        at = fields(name, r"(?P<folder>[^/]+)/(?P<number>\d+)\.png", like="3/0273.png")
-        label = translated(at["folder"], _WORDS, name)
-        # Numbers begin again in each folder as far as is known, so a number alone would join cells of several folders.
-        found.append(Picture(name=name, group=f"{at['folder']}/{at['number']}", label=label))
-    return found
+    return each(source, listed(source, "*/*.png"), _picture)
+
+
+def _picture(name: str) -> Picture:
+    at = fields(name, r"(?P<folder>[^/]+)/(?P<number>\d+)\.png", like="3/0273.png")
+    label = translated(at["folder"], _WORDS, name)
+    # Numbers begin again in each folder as far as is known, so a number alone would join cells of several folders.
+    return Picture(name=name, group=f"{at['folder']}/{at['number']}", label=label)
 
 
 LAYOUT = Layout(pictures=pictures)

@@ -8,9 +8,11 @@ the patient is the group, so the workbook must lie beside the regions.
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.reading import sheet, some, translated
 from histozoo.prepare.pictures import Layout, Picture
 from histozoo.prepare.sources import malformed
@@ -40,9 +42,13 @@ def pictures(source: Source) -> list[Picture]:
     """
     patients = _patients(source)
     found = [
-        _region(name, split, patients)
+        region
         for split in SPLITS
-        for name in source.matching(f"{split}/*/BRACS_*.png")
+        for region in each(
+            source,
+            source.matching(f"{split}/*/BRACS_*.png"),
+            partial(_region, split=split, patients=patients),
+        )
     ]
     some([region.name for region in found], "<split>/<class>/BRACS_*.png", source.where)
     return found

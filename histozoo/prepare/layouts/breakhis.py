@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.parts import agree, fields, listed
 from histozoo.prepare.layouts.reading import translated
 from histozoo.prepare.pictures import Layout, Picture
@@ -27,7 +28,7 @@ def pictures(source: Source) -> list[Picture]:
     Raises:
         UsageError: `HZ-U73`, no images, another name, an unknown class, or a folder that contradicts the name.
     """
-    return [_picture(name) for name in listed(source, "SOB/*/*/*X/*.png")]
+    return each(source, listed(source, "SOB/*/*/*X/*.png"), _picture)
 
 
 def _picture(name: str) -> Picture:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.reading import partner, some
 from histozoo.prepare.pictures import Layout, Marks, Picture, Size
 
@@ -35,10 +36,8 @@ def pictures(source: Source) -> list[Picture]:
     named = {name: match[1].lower() for name in source.names() if (match := _SLIDE.search(name))}
     outlines = {slide + ".xml": name for name, slide in named.items() if name.endswith(".xml")}
     slides = [name for name in named if name.endswith(".tif") and named[name] not in NOT_VALID]
-    return [
-        _picture(name, named[name], outlines)
-        for name in some(slides, "tumor_001.tif and others", source.where)
-    ]
+    listed = some(slides, "tumor_001.tif and others", source.where)
+    return each(source, listed, lambda name: _picture(name, named[name], outlines))
 
 
 def _picture(name: str, slide: str, outlines: dict[str, str]) -> Picture:

@@ -7,6 +7,7 @@ loader of kaiko-ai/eva. The 41 pictures come from 16 patients, whom no file name
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from histozoo.prepare.areas import MaskArea, class_areas
 from histozoo.prepare.layouts import instance_maps
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.reading import beside, partner, some
 from histozoo.prepare.pictures import Area, Layout, Marks, Picture, Size
 from histozoo.prepare.sources import malformed
@@ -43,9 +45,11 @@ def pictures(source: Source) -> list[Picture]:
     """
     names = frozenset(source.names())
     found = [
-        _picture(name, split, names)
+        picture
         for folder, split in SPLITS.items()
-        for name in source.matching(f"{folder}/Images/*.png")
+        for picture in each(
+            source, source.matching(f"{folder}/Images/*.png"), partial(_picture, split=split, names=names)
+        )
     ]
     some([picture.name for picture in found], "<Train or Test>/Images/*.png", source.where)
     return found

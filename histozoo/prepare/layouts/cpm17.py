@@ -7,11 +7,13 @@ px, at 20x or 40x, from TCGA slides of four tumours; their names do not say whic
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from histozoo.prepare.areas import MaskArea
 from histozoo.prepare.layouts import instance_maps
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.reading import beside, partner, some
 from histozoo.prepare.pictures import Layout, Marks, Picture, Size
 
@@ -29,9 +31,13 @@ def pictures(source: Source) -> list[Picture]:
     """
     names = frozenset(source.names())
     found = [
-        _picture(name, split, names)
+        picture
         for split in SPLITS
-        for name in source.matching(f"{split}/Images/image_*.png")
+        for picture in each(
+            source,
+            source.matching(f"{split}/Images/image_*.png"),
+            partial(_picture, split=split, names=names),
+        )
     ]
     some([picture.name for picture in found], "<train or test>/Images/image_*.png", source.where)
     return found

@@ -8,10 +8,12 @@ patients, so each picture is a group of its own.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from histozoo.prepare.areas import MaskArea
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.reading import beside, some
 from histozoo.prepare.pictures import Layout, Marks, Picture, Size
 from histozoo.prepare.sources import malformed
@@ -33,9 +35,11 @@ def pictures(source: Source) -> list[Picture]:
     """
     names = frozenset(source.names())
     found = [
-        _picture(name, split, names)
+        picture
         for folder, split in SPLITS.items()
-        for name in source.matching(f"{folder}/Images/*.png")
+        for picture in each(
+            source, source.matching(f"{folder}/Images/*.png"), partial(_picture, split=split, names=names)
+        )
     ]
     some([picture.name for picture in found], "<train or test>/Images/*.png", source.where)
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.parts import agree, fields, listed
 from histozoo.prepare.layouts.reading import known, partner
 from histozoo.prepare.pictures import Layout, Marks, Picture, Size, Thing
@@ -31,7 +32,7 @@ def pictures(source: Source) -> list[Picture]:
     images = listed(source, "Classification/*/*.bmp")
     for name in source.matching("Classification/*/*.mat"):
         known(name.rpartition("_")[2].removesuffix(".mat"), (*KINDS, "detection"), name)
-    return [_picture(name, names) for name in images]
+    return each(source, images, lambda name: _picture(name, names))
 
 
 def _picture(name: str, names: frozenset[str]) -> Picture:

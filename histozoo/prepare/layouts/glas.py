@@ -12,7 +12,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from histozoo.prepare.areas import MaskArea
-from histozoo.prepare.layouts.reading import Row, known, partner, table
+from histozoo.prepare.layouts.each import each
+from histozoo.prepare.layouts.reading import Row, keyed, known, partner, table
 from histozoo.prepare.pictures import Layout, Marks, Picture, Size
 from histozoo.prepare.sources import malformed
 
@@ -33,29 +34,31 @@ def pictures(source: Source) -> list[Picture]:
     grades = source.one("Grade.csv")
     folder = PurePosixPath(grades).parent
     names = frozenset(source.names())
-    found = [_picture(row, folder, names, grades) for row in table(source, grades, COLUMNS)]
+    listed = table(source, grades, COLUMNS)
+    rows = keyed(listed, lambda row: str(folder / f"{row['name']}.bmp"), grades)
     lying = {n for n in names if PurePosixPath(n).parent == folder and _NAME.fullmatch(PurePosixPath(n).stem)}
-    extra = sorted(lying - {picture.name for picture in found})
-    if extra:
-        raise malformed(
-            "a picture is not in the table", grades, expected="a row for each", got=", ".join(extra[:5])
-        )
-    return found
+    return each(
+        source,
+        [*rows, *sorted(lying - set(rows))],
+        lambda name: _picture(name, rows.get(name), names, grades),
+    )
 
 
-def _picture(row: Row, folder: PurePosixPath, names: frozenset[str], grades: str) -> Picture:
+def _picture(name: str, row: Row | None, names: frozenset[str], grades: str) -> Picture:
+    if row is None:
+        raise malformed("a picture is not in the table", grades, expected="a row for each", got=name)
     match = _NAME.fullmatch(row["name"])
     if not match:
         raise malformed(
             "a name is not as published", grades, expected="train_1, testA_1 or testB_1", got=row["name"]
         )
-    image = partner(names, str(folder / f"{row['name']}.bmp"), grades)
+    partner(names, name, grades)
     return Picture(
-        name=image,
+        name=name,
         group=f"patient-{row['patient ID']}",
         label=known(row["grade (GlaS)"], GRADES, f"{grades}, {row['name']}"),
         split="train" if match[1] == "train" else "test",
-        marks=partner(names, str(folder / f"{row['name']}_anno.bmp"), image),
+        marks=partner(names, f"{name.removesuffix('.bmp')}_anno.bmp", name),
     )
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from histozoo.prepare.areas import class_areas
 from histozoo.prepare.grid import Declared, Grid, check_mapping, check_numbers, regions
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.reading import some
 from histozoo.prepare.pictures import Box, Layout, Marks, Picture, Size
 from histozoo.prepare.plan import Cut
@@ -87,9 +88,9 @@ def pictures(source: Source) -> list[Picture]:
         UsageError: `HZ-U73`, there are none, a spot of a mask is missing, or its microarray is none of the five.
     """
     spots = {PurePosixPath(name).stem: name for name in source.matching("ZT*.jpg")}
-    masks = [(name, prefix) for prefix in MASKS for name in source.matching(f"{prefix}*.png")]
-    some([name for name, _ in masks], " and ".join(f"{prefix}*.png" for prefix in MASKS), source.where)
-    return [_spot(mask, prefix, spots) for mask, prefix in masks]
+    masks = {name: prefix for prefix in MASKS for name in source.matching(f"{prefix}*.png")}
+    some(list(masks), " and ".join(f"{prefix}*.png" for prefix in MASKS), source.where)
+    return each(source, masks, lambda mask: _spot(mask, masks[mask], spots))
 
 
 def _spot(mask: str, prefix: str, spots: dict[str, str]) -> Picture:

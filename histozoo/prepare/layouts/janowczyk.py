@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from histozoo.prepare.areas import MaskArea
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.parts import by_last_part, fields, listed
 from histozoo.prepare.layouts.reading import partner
 from histozoo.prepare.pictures import Layout, Marks, Picture, Size
@@ -39,10 +40,11 @@ def epithelium_pictures(source: Source) -> list[Picture]:
 def _pictures(source: Source, ending: str) -> list[Picture]:
     masks = by_last_part(listed(source, "*_mask.png"))
     images = by_last_part(source.matching("*.tif"))
-    return [_picture(mask, last.removesuffix("_mask.png") + ending, images) for last, mask in masks.items()]
+    return each(source, list(masks.values()), lambda mask: _picture(mask, ending, images))
 
 
-def _picture(mask: str, image: str, images: dict[str, str]) -> Picture:
+def _picture(mask: str, ending: str, images: dict[str, str]) -> Picture:
+    image = mask.rpartition("/")[2].removesuffix("_mask.png") + ending
     at = fields(mask, r"(?P<patient>\d+)_[^/]+_mask\.png", like="12750_500_f00003_mask.png")
     return Picture(name=images[partner(images, image, mask)], group=at["patient"], marks=mask)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.parts import agree, by_last_part, fields, listed
 from histozoo.prepare.layouts.reading import translated
 from histozoo.prepare.pictures import Layout, Picture
@@ -23,10 +24,8 @@ def pictures(source: Source) -> list[Picture]:
         UsageError: `HZ-U73`, no tiles, another name, an unknown class, a folder that contradicts the name, or a tile that is there twice
             outside the folder that is known to repeat all of them.
     """
-    return [
-        _picture(name)
-        for name in sorted(by_last_part(_once(listed(source, "*_idx*_x*_y*_class*.png"))).values())
-    ]
+    names = by_last_part(_once(listed(source, "*_idx*_x*_y*_class*.png"))).values()
+    return each(source, sorted(names), _picture)
 
 
 def _once(names: list[str]) -> list[str]:

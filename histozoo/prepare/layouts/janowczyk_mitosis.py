@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.parts import by_last_part, fields, listed
 from histozoo.prepare.layouts.reading import partner
 from histozoo.prepare.pictures import Layout, Marks, Picture, Size, Thing
@@ -20,7 +21,7 @@ def pictures(source: Source) -> list[Picture]:
         UsageError: `HZ-U73`, no images, another name, or an image without its mask.
     """
     masks = by_last_part(source.matching("*_pc.png"))
-    return [_picture(name, masks) for name in listed(source, "*.tif")]
+    return each(source, listed(source, "*.tif"), lambda name: _picture(name, masks))
 
 
 def _picture(name: str, masks: dict[str, str]) -> Picture:

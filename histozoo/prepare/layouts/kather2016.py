@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.parts import fields, listed
 from histozoo.prepare.layouts.reading import translated
 from histozoo.prepare.pictures import Layout, Picture
@@ -33,11 +34,12 @@ def pictures(source: Source) -> list[Picture]:
     Raises:
         UsageError: `HZ-U73`, no tiles, another name, or an unknown folder.
     """
-    found = []
-    for name in listed(source, "*_Row_*_Col_*.tif"):
-        at = fields(name, _NAME, like="01_TUMOR/10009_CRC-Prim-HE-03_009.tif_Row_301_Col_151.tif")
-        found.append(Picture(name=name, group=at["slide"], label=translated(at["folder"], WORDS, name)))
-    return found
+    return each(source, listed(source, "*_Row_*_Col_*.tif"), _picture)
+
+
+def _picture(name: str) -> Picture:
+    at = fields(name, _NAME, like="01_TUMOR/10009_CRC-Prim-HE-03_009.tif_Row_301_Col_151.tif")
+    return Picture(name=name, group=at["slide"], label=translated(at["folder"], WORDS, name))
 
 
 LAYOUT = Layout(pictures=pictures)

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.reading import some, table, translated
 from histozoo.prepare.pictures import Layout, Picture
 from histozoo.prepare.sources import malformed
@@ -51,17 +52,18 @@ def _pictures(source: Source, folder: str, words: Mapping[str, str]) -> list[Pic
     listed = table(source, source.one(GROUPS), ("filename", "label", "group_id"))
     groups = {f"{row['label']}/{row['filename']}": row["group_id"] for row in listed}
     names = some(source.matching(f"{folder}/*/*.jpeg"), f"{folder}/<class>/*.jpeg", source.where)
-    found = []
-    for name in names:
-        path = PurePosixPath(name)
-        label = translated(path.parent.name, words, name)
-        photograph = groups.get(f"{path.parent.name}/{path.name}")
-        if photograph is None:
-            raise malformed(
-                "an image is not in the list of groups", name, expected=f"a row of {GROUPS}", got="none"
-            )
-        found.append(Picture(name=name, group=f"photograph-{photograph}", label=label))
-    return found
+    return each(source, names, lambda name: _picture(name, words, groups))
+
+
+def _picture(name: str, words: Mapping[str, str], groups: Mapping[str, str]) -> Picture:
+    path = PurePosixPath(name)
+    label = translated(path.parent.name, words, name)
+    photograph = groups.get(f"{path.parent.name}/{path.name}")
+    if photograph is None:
+        raise malformed(
+            "an image is not in the list of groups", name, expected=f"a row of {GROUPS}", got="none"
+        )
+    return Picture(name=name, group=f"photograph-{photograph}", label=label)
 
 
 LUNG_LAYOUT = Layout(pictures=lung_pictures)

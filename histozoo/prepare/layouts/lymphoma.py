@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.parts import fields, listed
 from histozoo.prepare.layouts.reading import translated
 from histozoo.prepare.pictures import Layout, Picture
@@ -21,12 +22,13 @@ def pictures(source: Source) -> list[Picture]:
     Raises:
         UsageError: `HZ-U73`, no images, another name, or an unknown folder.
     """
-    found = []
-    for name in listed(source, "sj-*.tif"):
-        at = fields(name, r"(?P<folder>[^/]+)/(?P<slide>sj-[^/]+)_\d+\.tif", like="FL/sj-05-588-R1_001.tif")
-        group = "sj-05-6124-R3+R4" if at["slide"] in _ONE_CASE else at["slide"]
-        found.append(Picture(name=name, group=group, label=translated(at["folder"], _WORDS, name)))
-    return found
+    return each(source, listed(source, "sj-*.tif"), _picture)
+
+
+def _picture(name: str) -> Picture:
+    at = fields(name, r"(?P<folder>[^/]+)/(?P<slide>sj-[^/]+)_\d+\.tif", like="FL/sj-05-588-R1_001.tif")
+    group = "sj-05-6124-R3+R4" if at["slide"] in _ONE_CASE else at["slide"]
+    return Picture(name=name, group=group, label=translated(at["folder"], _WORDS, name))
 
 
 LAYOUT = Layout(pictures=pictures)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from histozoo.prepare.layouts.reading import known, some, table
+from histozoo.prepare.layouts.each import each
+from histozoo.prepare.layouts.reading import Row, keyed, known, some, table
 from histozoo.prepare.pictures import Layout, Picture
 from histozoo.prepare.sources import malformed
 
@@ -29,24 +30,24 @@ def pictures(source: Source) -> list[Picture]:
     annotations = source.one("annotations.csv")
     listed = some(source.matching("MHIST_*.png"), "images/MHIST_*.png", source.where)
     images = {PurePosixPath(name).name: name for name in listed}
-    rows = table(source, annotations, COLUMNS)
-    missing = {row["Image Name"] for row in rows} ^ set(images)
-    if missing:
+    rows = keyed(table(source, annotations, COLUMNS), lambda row: row["Image Name"], annotations)
+    names = [*rows, *sorted(set(images) - set(rows))]
+    return each(source, names, lambda name: _picture(name, rows, images, annotations))
+
+
+def _picture(name: str, rows: dict[str, Row], images: dict[str, str], annotations: str) -> Picture:
+    if name not in rows or name not in images:
+        got = "no such file" if name in rows else "no such row"
         raise malformed(
-            "table and images differ",
-            annotations,
-            expected="one row per image",
-            got=", ".join(sorted(missing)[:5]),
+            "table and images differ", annotations, expected="one row per image", got=f"{name}: {got}"
         )
-    return [
-        Picture(
-            name=images[row["Image Name"]],
-            group=PurePosixPath(row["Image Name"]).stem,
-            label=known(row["Majority Vote Label"], CLASSES, annotations),
-            split=known(row["Partition"], ("train", "test"), annotations),
-        )
-        for row in rows
-    ]
+    row = rows[name]
+    return Picture(
+        name=images[name],
+        group=PurePosixPath(name).stem,
+        label=known(row["Majority Vote Label"], CLASSES, f"{annotations}, {name}"),
+        split=known(row["Partition"], ("train", "test"), f"{annotations}, {name}"),
+    )
 
 
 LAYOUT = Layout(pictures=pictures)

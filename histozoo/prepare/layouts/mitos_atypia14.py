@@ -7,8 +7,10 @@ and are left out, as are the frames of 10x and 20x and whatever else lies there.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.parts import fields, listed
 from histozoo.prepare.layouts.reading import partner
 from histozoo.prepare.pictures import Layout, Marks, Picture, Size
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 TEST_SLIDES = frozenset(("06", "08", "09", "13", "16"))
 """Slides whose annotation was not published; from memory."""
+_TEST = re.compile(rf"/[AH]({'|'.join(sorted(TEST_SLIDES))})_[^/]*\Z")
 
 KINDS = {"mitosis": "_mitosis.csv", "non_mitosis": "_not_mitosis.csv"}
 """Ending of the file of each kind; the order is the priority of their classes."""
@@ -30,14 +33,12 @@ def pictures(source: Source) -> list[Picture]:
         UsageError: `HZ-U73`, no frames, another name, or a frame that lacks one of its CSV files.
     """
     names = frozenset(source.names())
-    found = [_picture(name, names) for name in listed(source, "frames/x40/*.tiff")]
-    return [picture for picture in found if picture is not None]
+    frames = [name for name in listed(source, "frames/x40/*.tiff") if not _TEST.search(name)]
+    return each(source, frames, lambda name: _picture(name, names))
 
 
-def _picture(name: str, names: frozenset[str]) -> Picture | None:
+def _picture(name: str, names: frozenset[str]) -> Picture:
     at = fields(name, r"frames/x40/[AH](?P<slide>\d\d)_\d\d[A-D][a-d]\.tiff", like="frames/x40/A03_00Aa.tiff")
-    if at["slide"] in TEST_SLIDES:
-        return None
     for kind in KINDS:
         partner(names, _table(name, kind), name)
     return Picture(name=name, group=f"slide-{at['slide']}")

@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from histozoo.prepare.areas import PolygonArea
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.reading import beside, partner, some
 from histozoo.prepare.pictures import Layout, Marks, Picture, Size
 
@@ -35,8 +36,8 @@ def pictures(source: Source) -> list[Picture]:
     train = some(source.matching(TRAIN), TRAIN, source.where)
     test = some(source.matching(TEST), TEST, source.where)
     return [
-        *(_picture(name, "train", beside(name, "Annotations", suffix=".xml"), names) for name in train),
-        *(_picture(name, "test", beside(name, suffix=".xml"), names) for name in test),
+        *each(source, train, lambda n: _picture(n, "train", beside(n, "Annotations", suffix=".xml"), names)),
+        *each(source, test, lambda n: _picture(n, "test", beside(n, suffix=".xml"), names)),
     ]
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.reading import known, some
 from histozoo.prepare.pictures import Layout, Picture
 
@@ -34,15 +35,12 @@ def pictures(source: Source) -> list[Picture]:
 
 def _set(source: Source, folder: str, split: str) -> list[Picture]:
     names = some(source.matching(f"{folder}/*/*.tif"), f"{folder}/<class>/*.tif", source.where)
-    return [
-        Picture(
-            name=name,
-            group=PurePosixPath(name).stem,
-            label=known(PurePosixPath(name).parent.name, CLASSES, name),
-            split=split,
-        )
-        for name in names
-    ]
+    return each(source, names, lambda name: _tile(name, split))
+
+
+def _tile(name: str, split: str) -> Picture:
+    path = PurePosixPath(name)
+    return Picture(name=name, group=path.stem, label=known(path.parent.name, CLASSES, name), split=split)
 
 
 LAYOUT = Layout(pictures=pictures)

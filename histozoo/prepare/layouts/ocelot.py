@@ -8,9 +8,11 @@ surroundings of the same places and are not read. The group is the TCGA patient,
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.reading import beside, partner, some
 from histozoo.prepare.pictures import Layout, Marks, Picture, Size
 from histozoo.prepare.sources import malformed
@@ -32,9 +34,13 @@ def pictures(source: Source) -> list[Picture]:
     """
     slides, names = _slides(source), frozenset(source.names())
     found = [
-        _picture(name, split, slides, names)
+        picture
         for split in SPLITS
-        for name in source.matching(f"images/{split}/cell/*.jpg")
+        for picture in each(
+            source,
+            source.matching(f"images/{split}/cell/*.jpg"),
+            partial(_picture, split=split, slides=slides, names=names),
+        )
     ]
     some([picture.name for picture in found], "images/<split>/cell/*.jpg", source.where)
     return found

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histozoo.prepare.areas import MaskArea
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.reading import known
 from histozoo.prepare.pictures import Canvas, Layout, Marks, Picture, Size
 from histozoo.prepare.sources import malformed
@@ -81,16 +82,13 @@ def _fold(source: Source, fold: int, masks: str) -> list[Picture]:
             raise malformed(
                 "the arrays of a fold differ in length", name, expected=f"{n:,} rows", got=f"{rows:,}"
             )
-    return [
-        Picture(
-            name=f"{images}#{row}",
-            group=f"fold{fold}-{row:04d}",
-            label=known(word, TISSUES, f"{types}, row {row}"),
-            split=SPLITS[fold],
-            marks=masks,
-        )
-        for row, word in enumerate(words)
-    ]
+
+    def tile(row: int) -> Picture:
+        label = known(words[row], TISSUES, f"{types}, row {row}")
+        group, split = f"fold{fold}-{row:04d}", SPLITS[fold]
+        return Picture(name=f"{images}#{row}", group=group, label=label, split=split, marks=masks)
+
+    return each(source, range(n), tile, name=lambda row: f"{images}#{row}")
 
 
 def nuclei_marks(source: Source, picture: Picture, size: Size) -> Marks:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -77,6 +77,21 @@ def sheet(source: Source, name: str, columns: Collection[str], *, title: str = "
         wanted = f"an Excel workbook with the sheet {title!r}" if title else "an Excel workbook"
         raise malformed("the workbook cannot be read", name, expected=wanted, got=got) from error
     return _rows([line for line in lines if any(line)], name, columns)
+
+
+def keyed(rows: Iterable[Row], key: Callable[[Row], str], where: str) -> dict[str, Row]:
+    """Returns the rows of a table by the picture that each is about.
+
+    Raises:
+        UsageError: `HZ-U73`, two rows are about one picture.
+    """
+    found: dict[str, Row] = {}
+    for row in rows:
+        name = key(row)
+        if name in found:
+            raise malformed("a picture is in the table twice", where, expected="one row for each", got=name)
+        found[name] = row
+    return found
 
 
 def known(word: str, words: Collection[str], where: str) -> str:

@@ -16,7 +16,8 @@ import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from histozoo.prepare.layouts.reading import Row, sheet
+from histozoo.prepare.layouts.each import each
+from histozoo.prepare.layouts.reading import Row, keyed, sheet
 from histozoo.prepare.pictures import Layout, Picture
 from histozoo.prepare.sources import malformed
 
@@ -40,16 +41,21 @@ def pictures(source: Source) -> list[Picture]:
 
 def _part(source: Source, part: str, split: str, images: dict[str, str]) -> list[Picture]:
     book = source.one(f"partition/Test/{part}")
-    found = []
-    for row in sheet(source, book, ("image_name", *MARKS)):
-        name = PurePosixPath(row["image_name"]).name
-        stem = name.removesuffix(".jpg")
+    rows = keyed(sheet(source, book, ("image_name", *MARKS)), _stem, book)
+
+    def tile(stem: str) -> Picture:
         if stem not in images:
             raise malformed(
                 "a listed picture is missing", book, expected=f"images/{stem}.jpg", got="no such file"
             )
-        found.append(Picture(name=images[stem], group=_case(stem), label=_label(row, book), split=split))
-    return found
+        label = _label(rows[stem], book)
+        return Picture(name=images[stem], group=_case(stem), label=label, split=split)
+
+    return each(source, rows, tile, name=lambda stem: images.get(stem, f"{book}, {stem}"))
+
+
+def _stem(row: Row) -> str:
+    return PurePosixPath(row["image_name"]).name.removesuffix(".jpg")
 
 
 def _label(row: Row, book: str) -> str:

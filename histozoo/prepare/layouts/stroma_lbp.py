@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.parts import fields
 from histozoo.prepare.layouts.reading import some, translated
 from histozoo.prepare.pictures import Layout, Picture
@@ -23,7 +24,7 @@ def pictures(source: Source) -> list[Picture]:
         UsageError: `HZ-U73`, no images, another name, or an unknown class.
     """
     images = [name for name in source.names() if is_tile_name(PurePosixPath(name))]
-    return [_picture(name) for name in some(images, "image files", source.where)]
+    return each(source, some(images, "image files", source.where), _picture)
 
 
 def _picture(name: str) -> Picture:

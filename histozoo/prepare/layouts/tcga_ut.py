@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.reading import known, some
 from histozoo.prepare.pictures import Layout, Picture
 
@@ -61,7 +62,7 @@ def pictures(source: Source) -> list[Picture]:
         UsageError: `HZ-U73`, there are none, or a folder is no class.
     """
     names = some(source.matching("*/0/TCGA-*/*.jpg"), "<cancer type>/0/TCGA-*/*.jpg", source.where)
-    return [_picture(name) for name in names]
+    return each(source, names, _picture)
 
 
 def _picture(name: str) -> Picture:

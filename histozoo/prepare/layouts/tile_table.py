@@ -22,7 +22,7 @@ from histozoo.data import listing, rows
 from histozoo.data.rows import Cells, Row
 from histozoo.errors import UsageError
 from histozoo.prepare import checks
-from histozoo.prepare.pictures import Area, Layout, Marks, Picture, Size, Thing
+from histozoo.prepare.pictures import Area, Fault, Layout, Marks, Picture, Size, Thing
 from histozoo.prepare.plan import Preparation
 from histozoo.tile_lists import is_tile_name
 
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from histozoo.tasks.base import Task
 
 TABLE, POINTS = "labels.csv", "points.csv"
+_MISSING = Fault(
+    "HZ-D24",
+    "the table lists the tile, and it is not there",
+    next_step="restore the file from its origin",
+)
 _SPLIT_WORD = re.compile(r"^(train|val|test)|(?:[_\-\d])(train|val|test)$")
 
 
@@ -103,28 +108,21 @@ class TileTable:
 
     def layout(self) -> Layout:
         """Returns the layout that reads this folder."""
-        return Layout(pictures=self.pictures, marks=self.marks, listed=self.listed)
+        return Layout(pictures=self.pictures, marks=self.marks)
 
     def pictures(self, source: Source) -> list[Picture]:
         """Lists the table's pictures in its order, with their official splits as far as `split_words` understands them.
 
         Raises:
             UsageError: `HZ-U73` no table, `HZ-U32` a malformed one or a blank group, `HZ-U33` a name that leads out, `HZ-E33` table and
-                folder that differ.
+                folder that differ; where the source lists faults, a tile that is only missing is one.
         """
-        return self._pictures(source, missing=False)
-
-    def listed(self, source: Source) -> list[Picture]:
-        """Lists the table's pictures as `pictures` does, those that are not there too; they are marked as missing."""
-        return self._pictures(source, missing=True)
-
-    def _pictures(self, source: Source, *, missing: bool) -> list[Picture]:
         table = self._member(source, TABLE)
         at = PurePosixPath(table).parent
         found = checks.rows_of(source.path(table), self._group, task=getattr(self.groups, "task", ""))
         listing.check_spelling(Path(table), found)
         there = _tiles_below(source, at, found)
-        excused = {row.file for row in found} if missing else set()
+        excused = {row.file for row in found} if source.lists_faults else set()
         listing.check_listing(table, found, there | excused, allow_unlisted=self.allow_unlisted)
         points = self._points_of(source, found) if self.points else ""
         official = split_words({row.cells.get("split", "") for row in found})
@@ -136,7 +134,7 @@ class TileTable:
                 split=official.get(row.cells.get("split", ""), ""),
                 marks=points or (str(at / row.cells["mask"]) if row.cells.get("mask") else ""),
                 sha256=row.cells.get("sha256", ""),
-                missing=row.file not in there,
+                fault=None if row.file in there else _MISSING,
             )
             for row in found
         ]

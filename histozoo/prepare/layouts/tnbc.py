@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from histozoo.prepare.areas import MaskArea
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.reading import beside, partner, some
 from histozoo.prepare.pictures import Layout, Marks, Picture, Size
 
@@ -26,7 +27,7 @@ def pictures(source: Source) -> list[Picture]:
     """
     names = frozenset(source.names())
     listed = some(source.matching("Slide_*/*.png"), "Slide_<patient>/*.png", source.where)
-    return [_picture(name, names) for name in listed]
+    return each(source, listed, lambda name: _picture(name, names))
 
 
 def _picture(name: str, names: frozenset[str]) -> Picture:

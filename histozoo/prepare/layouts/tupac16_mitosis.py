@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from histozoo.prepare.layouts.each import each
 from histozoo.prepare.layouts.parts import fields, listed
 from histozoo.prepare.pictures import Layout, Marks, Picture, Size
 from histozoo.prepare.sources import malformed
@@ -33,17 +34,15 @@ def pictures(source: Source) -> list[Picture]:
             raise malformed(
                 "a file is there several times", name, expected="once", got=f"also {images[_place(name)]}"
             )
-    for place in sorted(truths.keys() - images.keys()):
-        raise malformed(
-            "a ground truth has no image",
-            truths[place],
-            expected=f"{'/'.join(place)}.tif",
-            got="no such file",
-        )
-    return [
-        Picture(name=name, group=f"patient-{place[0]}", marks=truths.get(place, ""))
-        for place, name in images.items()
-    ]
+
+    def picture(place: tuple[str, str]) -> Picture:
+        if place not in images:
+            wanted = f"{'/'.join(place)}.tif"
+            raise malformed("a ground truth has no image", truths[place], expected=wanted, got="no such file")
+        return Picture(name=images[place], group=f"patient-{place[0]}", marks=truths.get(place, ""))
+
+    places = [*images, *sorted(truths.keys() - images.keys())]
+    return each(source, places, picture, name=lambda place: images.get(place) or truths[place])
 
 
 def _place(name: str) -> tuple[str, str]:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from histozoo.prepare.layouts.reading import Row, known, table
+from histozoo.prepare.layouts.each import each
+from histozoo.prepare.layouts.reading import Row, keyed, known, table
 from histozoo.prepare.pictures import Layout, Picture
 from histozoo.prepare.sources import malformed
 
@@ -32,23 +33,32 @@ def pictures(source: Source) -> list[Picture]:
     """
     metadata = source.one("metadata.csv")
     root, names = metadata.removesuffix("metadata.csv"), frozenset(source.names())
-    found = [_tile(row, root, metadata) for row in table(source, metadata, COLUMNS)]
-    for tile in found:
-        if tile.name not in names:
-            raise malformed("a tile is missing", metadata, expected=tile.name, got="no such file")
-    return found
+    rows = keyed(table(source, metadata, COLUMNS), lambda row: root + _file(row), metadata)
+
+    def tile(name: str) -> Picture:
+        if name not in names:
+            raise malformed("a tile is missing", metadata, expected=name, got="no such file")
+        return _tile(name, rows[name], metadata)
+
+    return each(source, rows, tile)
 
 
-def _tile(row: Row, root: str, metadata: str) -> Picture:
+def _patient(row: Row) -> str:
     # pandas wrote patients as text, 004, but a table that was saved again has 4.
-    patient, node = row["patient"].zfill(3), row["node"]
-    folder = f"patient_{patient}_node_{node}"
-    name = f"patches/{folder}/patch_{folder}_x_{row['x_coord']}_y_{row['y_coord']}.png"
+    return f"patient_{row['patient'].zfill(3)}"
+
+
+def _file(row: Row) -> str:
+    folder = f"{_patient(row)}_node_{row['node']}"
+    return f"patches/{folder}/patch_{folder}_x_{row['x_coord']}_y_{row['y_coord']}.png"
+
+
+def _tile(name: str, row: Row, metadata: str) -> Picture:
     label = CLASSES[int(known(row["tumor"], ("0", "1"), metadata))]
     centre = known(row["center"], ("0", "1", "2", "3", "4"), metadata)
     inside = "train" if known(row["split"], ("0", "1"), metadata) == "0" else ""
     split = _HOSPITALS.get(centre, inside)
-    return Picture(name=root + name, group=f"patient_{patient}", label=label, split=split)
+    return Picture(name=name, group=_patient(row), label=label, split=split)
 
 
 LAYOUT = Layout(pictures=pictures)
