@@ -111,6 +111,19 @@ def test_a_study_that_stopped_half_way_goes_on_where_it_was(
     assert run(tmp_path / "killed").cells == whole.cells and len(trained) == 12
 
 
+def test_an_initialisation_may_join_a_study_and_none_may_become_another(
+    tmp_path: Path, trained: list[Any]
+) -> None:
+    first = run(tmp_path)
+    more = run(tmp_path, "good", "other", "random")
+    assert len(trained) == 18 and {name for name, *_ in trained[12:]} == {"other"}
+    assert first.cells.items() <= more.cells.items()
+    assert run(tmp_path).cells == first.cells and len(trained) == 18
+    changed = [dataclasses.replace(s, mean=(0.1,) * 3) for s in starts("other")]
+    with pytest.raises(IntegrityError, match="HZ-F44"):
+        study.run([*changed, *starts("random")], HOME, out=tmp_path, design=DESIGN, others=(AWAY,))
+
+
 def test_a_cell_that_was_changed_and_a_study_that_is_another_are_refused(
     tmp_path: Path, trained: list[Any]
 ) -> None:

@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from histozoo import __version__
 from histozoo.errors import HistozooError, IntegrityError, UsageError
+from histozoo.evaluate.multiple import p_value
 from histozoo.evaluate.verdicts import NO_WINNER
 from histozoo.studies import folder
 from histozoo.studies.comparing import NOT_CALLED, Asked, decide, sentences
 from histozoo.studies.document import Document, Plot, Points, Section, Table, html, markdown
 from histozoo.studies.drawing import Dot, curves, forest
+from histozoo.studies.named import named
 from histozoo.studies.settings import Multitask, Segmentation, Slides, read
+from tests.fakes.tiny import NAME, tiny_zoo
 
 FILES = sorted((Path(__file__).parents[1] / "experiments" / "studies").glob("*.toml"))
 TEXT = """
@@ -132,6 +136,34 @@ def test_a_difference_counts_only_after_correction_over_all_that_count() -> None
     assert {a.outcome for a in padded[1:]} == {NOT_CALLED} and all(a.p_holm is None for a in padded[1:])
 
 
+def test_few_groups_widen_an_interval_to_that_of_a_t_test() -> None:
+    """Of a mean over groups the interval of a t-test is known, and a bootstrap's must come to it."""
+    stats = pytest.importorskip("scipy.stats")
+    for groups in (8, 60):
+        values_G = np.random.default_rng(groups).normal(0.3, 1.0, groups)
+        drawn_RG = np.random.default_rng(0).integers(groups, size=(40_000, groups))
+        d_R = values_G[drawn_RG].mean(1)
+        question = asked("a", n_groups=groups)
+        (answer,) = decide([(question, float(values_G.mean()), d_R)])
+        exact = stats.ttest_1samp(values_G, 0.0)
+        low, high = exact.confidence_interval()
+        assert (answer.low, answer.high) == pytest.approx((low, high), abs=0.12 * (high - low))
+        assert answer.high - answer.low == pytest.approx(high - low, rel=0.05)
+        assert answer.p_holm is not None and 0.95 * exact.pvalue <= answer.p_holm <= exact.pvalue + 0.06
+    sure = decide([(asked("a", n_groups=8), 0.05, np.full(2_000, 0.05))])
+    assert sure[0].outcome == "new" and (sure[0].low, sure[0].high) == (0.05, 0.05)
+
+
+def test_a_difference_of_eight_groups_that_only_a_bootstrap_is_sure_of_is_not_called() -> None:
+    values_G = np.array([0.9, 0.1, 0.5, 0.2, 0.8, -0.05, 0.3, 0.1])
+    d_R = values_G[np.random.default_rng(0).integers(8, size=(10_000, 8))].mean(1)
+    (answer,) = decide([(asked("a", n_groups=8), float(values_G.mean()), d_R)])
+    others = [(asked(f"b{i}"), *around(0.0, i)) for i in range(4)]
+    (many, *_) = decide([(asked("a", n_groups=8), float(values_G.mean()), d_R), *others])
+    assert p_value(d_R) < 0.01 <= (answer.p_holm or 0) < 0.05
+    assert answer.outcome == "new" and many.outcome == NO_WINNER
+
+
 def test_the_worse_one_is_never_called_better() -> None:
     answers = decide([(asked("a"), *around(-0.2)), (asked("b"), *around(0.2))])
     assert [a.outcome for a in answers] == ["old", "new"]
@@ -171,6 +203,50 @@ def test_a_folder_keeps_its_settings_and_adds_up_the_time(tmp_path: Path) -> Non
         folder.opened(bench(tmp_path), {"study": "toy", "settings": {"steps": 3}}),
     ):
         pass
+
+
+def test_a_model_may_join_a_study_and_none_may_leave(tmp_path: Path) -> None:
+    def facts(*models: str, steps: int = 2) -> dict[str, Any]:
+        changed = {"models": list(models)}
+        return {"study": "toy", "changed": changed, "settings": {**changed, "called": {}, "steps": steps}}
+
+    for some in (facts("a"), facts("a", "b")):
+        with folder.opened(bench(tmp_path), some):
+            pass
+    assert json.loads((tmp_path / "study/study.json").read_text()) == facts("a", "b")
+    for wrong in (facts("b"), facts("a", "b", steps=3)):
+        with (
+            pytest.raises(IntegrityError, match="HZ-F44"),
+            folder.opened(bench(tmp_path), wrong),
+        ):
+            pass
+
+
+def test_only_this_very_study_with_a_whole_report_is_finished(tmp_path: Path) -> None:
+    out, facts = tmp_path / "study", {"study": "toy", "settings": {"seeds": (0, 1)}}
+    assert not folder.finished(out, facts)
+    results = json.dumps({"version": __version__}).encode()
+    with folder.opened(bench(tmp_path), facts):
+        assert not folder.finished(out, facts)
+        folder.finish(out, {"report.md": b"# T", "results.json": results})
+    assert folder.finished(out, facts)
+    assert not folder.finished(out, {**facts, "settings": {"seeds": (0,)}})
+    (out / "report.md").write_bytes(b"# U")
+    assert not folder.finished(out, facts)
+    folder.finish(out, {"report.md": b"# T", "results.json": b'{"version": "0"}'})
+    assert not folder.finished(out, facts)
+
+
+def test_models_are_called_what_the_file_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HISTOZOO_ZOO", str(tiny_zoo() / "zoo"))
+    first, second = named((NAME, "colour-histogram"), {"colour-histogram": "colours"})
+    assert (first.one.name, second.one.name, second.source) == (NAME, "colours", "colour-histogram")
+    assert first.words().startswith(f"{NAME} was trained on the lineages ")
+    assert second.words() == "colours (`colour-histogram`) was trained on the lineages none."
+    assert first.twin().kind == "random"
+    assert [m.one.name for m in named((NAME,), {"absent": "a"})] == [NAME]
+    with pytest.raises(UsageError, match="HZ-U43"):
+        named((NAME, "colour-histogram"), {"colour-histogram": NAME})
 
 
 def test_only_a_finished_unchanged_small_report_is_copied(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from histozoo.cli import app
+from histozoo.evaluate.segment.pictures import SETS
 from histozoo.studies import folder, run
+from histozoo.studies.segmentation_report import BASELINE
 from histozoo.studies.settings import read
 from histozoo.tasks import TASKS
 from tests.fakes import masks
@@ -36,7 +39,7 @@ SEGMENTATION = {
     "px": 32,
     "stride": 16,
     "batch_size": 2,
-    "shrink": 1,
+    "shrink": {"glas": 1},
     "decoder": [8, 8, 8, 8, 8],
     "metrics": ["dice"],
     "resamples": 300,
@@ -102,8 +105,6 @@ def test_multitask_goes_on_after_a_kill_and_ends_with_the_same_numbers(place: Pa
 
 
 def test_what_a_model_was_trained_on_is_told_apart(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import dataclasses
-
     lineage = json.loads((tiny_zoo() / f"zoo/{NAME}.json").read_text())["histozoo"]["corpus"][0]["lineage"]
     monkeypatch.setitem(TASKS, "drawn_nuclei", dataclasses.replace(DRAWN["drawn_nuclei"], lineage=lineage))
     out = measure(place, "multitask", MULTITASK)
@@ -126,9 +127,38 @@ def test_segmentation_compares_starts_at_every_size(place: Path) -> None:
     assert (
         "frozen encoder, trained on glas" in text and "4 U-Nets" in text and (out / "glas-glas.svg").is_file()
     )
-    before = {p: p.stat().st_mtime_ns for p in (out / "nets").rglob("cells/*.json")}
-    measure(place, "segmentation", SEGMENTATION)
-    assert len(before) == 4 and {p: p.stat().st_mtime_ns for p in before} == before
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
+    measure(place, "segmentation", SEGMENTATION)  # finished: nothing is done
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == before
+    (out / folder.DONE).unlink()
+    measure(place, "segmentation", SEGMENTATION)  # written anew from the nets that are there
+    cells = [p for p in before if p.parent.name == "cells"]
+    assert len(cells) == 4 and {p: p.stat().st_mtime_ns for p in cells} == {p: before[p] for p in cells}
+    assert "in 2 starts" in (out / "report.md").read_text()
+
+
+def test_segmentation_tells_a_clean_model_from_one_that_saw_the_lineage(place: Path) -> None:
+    masks.write(place / "data" / "glas", masks.drawn("glas", groups=14, each=1))
+    lineage = json.loads((tiny_zoo() / f"zoo/{NAME}.json").read_text())["histozoo"]["corpus"][0]["lineage"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SETS, "glas", dataclasses.replace(SETS["glas"], lineage=lineage))
+        clean = f"random:{NAME}@1"
+        models = {"models": [NAME, clean], "called": {clean: "other"}, "seeds": [0, 1]}
+        out = measure(place, "segmentation", SEGMENTATION | models)
+    text = (out / "report.md").read_text()
+    follows = text[text.index("## What follows") : text.index("## What ran")]
+    apart = text[text.index("## Contaminated") : text.index("## Limits")]
+    sections = text[text.index("## What ran") : text.index("## Contaminated")]
+    assert f"between other and {BASELINE}" in follows and NAME not in follows
+    assert "| other, frozen |" in sections and f"| {NAME}, frozen |" not in sections
+    assert f"| {NAME}, frozen |" in apart and "| other, frozen |" not in apart
+    assert f"other (`{clean}`) was trained on the lineages none." in text
+    assert "Calling every pixel foreground scores" in sections and "| seed 0 | seed 1 |" in sections
+    assert {(r["model"], r["part"]) for r in rows(out)} == {
+        (NAME, "marked"),
+        ("other", "clean"),
+        (BASELINE, "clean"),
+    }
 
 
 def test_slides_compare_poolings_tuning_cuts_and_blocks(place: Path) -> None:
@@ -141,7 +171,7 @@ def test_slides_compare_poolings_tuning_cuts_and_blocks(place: Path) -> None:
     assert "CKA of two seeds" in text and "## Shorter trunks" in text
     assert list(out.glob("attention-*.png")) and not list(out.glob("heads/**/*.run"))
     names = folder.publish(out, place / "docs")
-    assert not any(n.startswith("attention") for n in names) and "cka-drawn_nuclei.png" in names
+    assert not any(n.startswith("attention") for n in names) and f"cka-{NAME}.png" in names
 
 
 def test_the_verb_runs_a_study_and_copies_its_report(place: Path) -> None:

@@ -42,7 +42,10 @@ def study(
     bench = folder.Bench(
         out=place, data_root=data_root, cache=cache, device=str(devices.choose(device)), tell=_say
     )
-    run.run(chosen, bench, command=_command(file, preset, settings or []))
+    if not run.run(chosen, bench, command=_command(file, preset, settings or [])):
+        _say(
+            f"finished before, nothing to do; without {place / folder.DONE} its report is written anew from what was measured"
+        )
     if report:
         _say(f"copied into {report}: {', '.join(folder.publish(place, report))}")
     _say(f"report: {place / 'report.html'}")

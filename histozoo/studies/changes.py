@@ -19,7 +19,7 @@ from histozoo.evaluate.encoders import digest
 from histozoo.evaluate.resampling import Ints
 from histozoo.studies.document import Plot, Section, Table
 from histozoo.studies.folder import Bench
-from histozoo.studies.heads import Heads, pixels
+from histozoo.studies.heads import Heads, pixels, word
 from histozoo.studies.outcome import spelled
 from histozoo.studies.settings import Slides
 
@@ -58,7 +58,7 @@ def changed(part: Heads, settings: Slides, bench: Bench) -> Changed:
     )
     marked = part.seen is True
     plot = Plot(
-        f"{'marked-' * marked}cka-{part.labelled.task}.png",
+        f"{'marked-' * marked}cka-{word(part.one.name)}.png",
         _picture(facts),
         "CKA of blocks, frozen against fine-tuned",
     )

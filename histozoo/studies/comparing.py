@@ -1,20 +1,24 @@
 """Which differences count, and the sentences that follow from them: nothing is said that an interval does not carry.
 
 A comparison of fewer than `FEWEST` groups is told and not called: a sign test of five groups cannot reach p < 0.05 (2 / 2**5), and a
-bootstrap of five is too sure of itself. A comparison on a lineage that one of the two was trained on is told apart and never counted.
+bootstrap of five is too sure of itself. From more groups it still is, by less and less: intervals are widened as Student's t is wider than
+the normal law, and no p-value is smaller than that of a t-test with the bootstrap's own standard error. A comparison on a lineage that one
+of the two was trained on is told apart and never counted.
 
-Shapes: R resamples.
+Shapes: R resamples, C comparisons.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
 from histozoo.evaluate.multiple import ALPHA, detectable, holm, p_value
-from histozoo.evaluate.resampling import Floats, percentiles
+from histozoo.evaluate.resampling import LEVEL, Floats, percentiles
 from histozoo.evaluate.verdicts import NO_WINNER
 
 FEWEST = 6
@@ -56,7 +60,8 @@ class Answer(Asked):
     """A question with its answer.
 
     Args:
-        difference, low, high: `first` minus `second` with its 95 % interval over groups, not corrected.
+        difference, low, high: `first` minus `second` with its 95 % interval over groups, widened for few of them, not corrected for many
+            comparisons.
         p_holm: After Holm's correction over the family; None where the comparison does not count.
         family: Comparisons corrected together.
         detectable: True difference that would have shown in four of five cases.
@@ -81,13 +86,43 @@ def decide(drawn: Sequence[tuple[Asked, float, Floats]]) -> list[Answer]:
     Args:
         drawn: Question, difference, and the difference on each resample of the groups `[R]`.
     """
-    p_C = holm([p_value(d_R) for asked, _, d_R in drawn if asked.counts])
+    p_C = holm([_p_value(value, d_R, asked.n_groups) for asked, value, d_R in drawn if asked.counts])
     corrected = iter(p_C.tolist())
     found = []
     for asked, value, d_R in drawn:
         p = next(corrected) if asked.counts else None
-        found.append(_answer(asked, value, d_R, p=p, family=len(p_C)))
+        found.append(_answer(asked, value, widened(value, d_R, asked.n_groups), p=p, family=len(p_C)))
     return found
+
+
+def widened(value: float, d_R: Floats, groups: int) -> Floats:
+    """Returns resampled differences, further from the value by what the bootstrap misses with few groups.
+
+    The variance over G groups is divided by G where it should be by G - 1, and a percentile of the normal law stands where one of Student's
+    t with G - 1 degrees of freedom should: 1.29 times at 8 groups, 1.06 at 30, 1.02 at 100. Infinite with one group.
+
+    Args:
+        value: The difference on all groups.
+        d_R: The difference on each resample.
+        groups: Groups that were resampled.
+    """
+    from scipy.stats import t  # type: ignore[import-untyped]
+
+    if groups < 2:
+        return np.full(len(d_R), np.inf)
+    tail = (1 + LEVEL) / 2
+    factor = math.sqrt(groups / (groups - 1)) * float(t.ppf(tail, groups - 1)) / NormalDist().inv_cdf(tail)
+    wide_R: Floats = value + (np.asarray(d_R) - value) * factor
+    return wide_R
+
+
+def _p_value(value: float, d_R: Floats, groups: int) -> float:
+    """Returns the larger of the bootstrap's p-value and that of a t-test with the bootstrap's standard error."""
+    from scipy.stats import t
+
+    error = float(np.nanstd(d_R)) * math.sqrt(groups / (groups - 1))
+    by_t = 2 * float(t.sf(abs(value) / error, groups - 1)) if error else 0.0
+    return max(p_value(widened(value, d_R, groups)), by_t)
 
 
 def _answer(asked: Asked, value: float, d_R: Floats, *, p: float | None, family: int) -> Answer:
@@ -145,7 +180,8 @@ def _sentence(some: Sequence[Answer], of: str) -> str:
         parts.append(
             f"{a.second} is better than {a.first} on {len(worse)} of {len(some)} {of} ({_names(worse)})"
         )
-    text = f"{begin}{' and '.join(parts)}: the interval excludes 0 after Holm's correction over {_count(a.family, 'comparisons')}."
+    sure = "each interval excludes 0, and p < 0.05 after Holm's correction over"
+    text = f"{begin}{' and '.join(parts)}: {sure} {_count(a.family, 'comparisons')}."
     if open_:
         text += f" No winner on {len(open_)} ({', '.join(x.place for x in open_)}); {_would(open_)}."
     return text

@@ -16,8 +16,9 @@ from histozoo import durable
 from histozoo.evaluate import statistics, truncate
 from histozoo.evaluate.encoders import Encoder, digest
 from histozoo.evaluate.labelled import LabelledTiles, read
+from histozoo.evaluate.multiple import ALPHA
 from histozoo.evaluate.resampling import Floats, Ints, percentiles
-from histozoo.studies.comparing import Answer, Asked, decide, sentences
+from histozoo.studies.comparing import FEWEST, Answer, Asked, decide, sentences, widened
 from histozoo.studies.document import Section, Table
 from histozoo.studies.folder import Bench
 from histozoo.studies.outcome import SEEN, differences, row, spelled
@@ -49,18 +50,21 @@ class _Probed:
     def seen(self) -> bool | None:
         return self.one.saw(self.labelled.lineage)
 
+    @property
+    def n_groups(self) -> int:
+        return len(np.unique(self.labelled.groups_N))
 
-def cuts(encoders: Sequence[Encoder], settings: Slides, bench: Bench) -> Cuts:
+
+def cuts(one: Encoder, settings: Slides, bench: Bench) -> Cuts:
     """Returns the probe's balanced accuracy on the features of every stage, beside those of the deepest.
 
-    Tasks of lineages that an encoder was trained on are left out: its deepest stage was fitted to them.
+    Tasks of lineages that the encoder was trained on are left out: its deepest stage was fitted to them.
     """
     found = []
-    for one in encoders:
-        for task in settings.cut_tasks:
-            labelled = read(task, data_root=bench.data_root, tile_px=one.tile_px, cache=bench.cache / "tiles")
-            if one.saw(labelled.lineage) is not True:
-                found.append(_probed(one, labelled, settings, bench))
+    for task in settings.cut_tasks:
+        labelled = read(task, data_root=bench.data_root, tile_px=one.tile_px, cache=bench.cache / "tiles")
+        if one.saw(labelled.lineage) is not True:
+            found.append(_probed(one, labelled, settings, bench))
     if not found:
         return Cuts(rows=(), ran=(), sections=(), follows=())
     drawn = [_drawn(p, settings) for p in found]
@@ -73,7 +77,7 @@ def cuts(encoders: Sequence[Encoder], settings: Slides, bench: Bench) -> Cuts:
             *(row(a, "clean") for a in answers),
         ),
         ran=(
-            f"Features of every stage, probed by logistic regression on {names}; Holm's correction is over all of these.",
+            f"Features of every stage of {one.name}, probed by logistic regression on {names}; Holm's correction is over all of these.",
         ),
         sections=(_section(found, drawn, answers),),
         follows=(*sentences(answers), *shorter),
@@ -133,7 +137,7 @@ def _asked(p: _Probed, values_RC: Floats) -> list[tuple[Asked, float, Floats]]:
                 second=p.costs[-1].after,
                 metric=_METRIC,
                 n=len(p.labelled.labels_N),
-                n_groups=len(np.unique(p.labelled.groups_N)),
+                n_groups=p.n_groups,
                 seen=p.seen,
             ),
             _value(p, c) - _value(p, deepest),
@@ -144,16 +148,19 @@ def _asked(p: _Probed, values_RC: Floats) -> list[tuple[Asked, float, Floats]]:
 
 
 def _shorter(p: _Probed, values_RC: Floats, settings: Slides) -> str:
-    """Returns which cut with the fewest operations is shown to lose at most the margin (95 % interval, not corrected)."""
-    begin = f"{p.labelled.task}: "
-    for c, cut in sorted(enumerate(p.costs[:-1]), key=lambda item: item[1].flops):
-        low, high = percentiles(values_RC[:, c] - values_RC[:, -1])
-        if low > -settings.margin:
-            difference = spelled(_value(p, c) - _value(p, len(p.costs) - 1), low, high, signed=True)
+    """Returns which cut with the fewest operations is shown to lose at most the margin; every cut is looked at, so the level is shared."""
+    begin, cuts = f"{p.labelled.task}: ", p.costs[:-1]
+    for c, cut in sorted(enumerate(cuts), key=lambda item: item[1].flops):
+        value = _value(p, c) - _value(p, len(cuts))
+        d_R = widened(value, values_RC[:, c] - values_RC[:, -1], p.n_groups)
+        tail = ALPHA / 2 / len(cuts)
+        low, high = np.nanquantile(d_R, [tail, 1 - tail])
+        if low > -settings.margin and p.n_groups >= FEWEST:
             cost = f"{cut.share:.0%} of its parameters, {cut.flops_share:.0%} of its operations"
             return (
-                f"{begin}{p.one.name} cut after {cut.after} ({cost}) loses "
-                f"at most {settings.margin:g}: the 95 % interval of the difference, {difference}, lies above -{settings.margin:g}."
+                f"{begin}{p.one.name} cut after {cut.after} ({cost}) loses at most {settings.margin:g}: the interval of the difference, "
+                f"{spelled(value, float(low), float(high), signed=True)} (95 % for all {len(cuts)} cuts together), lies above "
+                f"-{settings.margin:g}."
             )
     return f"{begin}no cut of {p.one.name} is shown to lose at most {settings.margin:g}."
 
@@ -164,7 +171,7 @@ def _values(p: _Probed, values_RC: Floats) -> list[dict[str, Any]]:
         low, high = percentiles(values_RC[:, c])
         place = {"part": "clean", "task": p.labelled.task, "lineage": p.labelled.lineage}
         what = {"setting": f"cut after {cut.after}", "model": p.one.name, "metric": _METRIC}
-        size = {"n": len(p.labelled.labels_N), "n_groups": len(np.unique(p.labelled.groups_N))}
+        size = {"n": len(p.labelled.labels_N), "n_groups": p.n_groups}
         value = {"value": _value(p, c), "low": low, "high": high}
         found.append({**place, **what, **value, **size, "seen": SEEN[p.seen]})
     return found

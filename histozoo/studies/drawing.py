@@ -32,13 +32,14 @@ class Dot:
     hollow: bool = False
 
 
-def forest(dots: Sequence[Dot], *, label: str, zero: bool = False) -> str:
+def forest(dots: Sequence[Dot], *, label: str, zero: bool = False, first: int = 0) -> str:
     """Returns dots with intervals, a row each, places one under the other.
 
     Args:
         dots: What is drawn, in order.
         label: Of the axis.
         zero: Whether a line is drawn at 0 (for differences).
+        first: Colour of the first series, so that two drawings beside one another agree.
     """
     series = list(dict.fromkeys(d.series for d in dots))
     ends = [*(d.low for d in dots), *(d.high for d in dots), *([0.0] if zero else [])]
@@ -49,7 +50,7 @@ def forest(dots: Sequence[Dot], *, label: str, zero: bool = False) -> str:
         rows = [d for d in dots if d.place == place]
         marks.append(_words(_LEFT - 10, y + _LINE * len(rows) / 2 + 4, place, anchor="end"))
         for dot in rows:
-            marks.append(_dot(dot, colour(series.index(dot.series)), axis, y + _LINE / 2))
+            marks.append(_dot(dot, colour(first + series.index(dot.series)), axis, y + _LINE / 2))
             y += _LINE
         y += _GAP
     grid = [_upright(axis.at(v), top, y, f"{v:g}") for v in axis.ticks]
@@ -59,7 +60,7 @@ def forest(dots: Sequence[Dot], *, label: str, zero: bool = False) -> str:
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{y:.1f}" stroke="{_DIM}" stroke-width="1.5"/>'
         )
     marks.append(_words(_LEFT + _PLOT / 2, y + 32, label, anchor="middle"))
-    return _page(_LEFT + _PLOT + _RIGHT, y + 42, [*grid, *_key(series), *marks], label)
+    return _page(_LEFT + _PLOT + _RIGHT, y + 42, [*grid, *_key(series, first), *marks], label)
 
 
 def curves(lines: Mapping[str, Sequence[tuple[int, float, float, float]]], *, label: str, below: str) -> str:
@@ -149,12 +150,12 @@ def _words(x: float, y: float, word: str, *, anchor: str, dim: bool = False) -> 
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{ink}>{escape(word)}</text>'
 
 
-def _key(series: Sequence[str]) -> list[str]:
+def _key(series: Sequence[str], first: int = 0) -> list[str]:
     """Returns the legend, two names to a line."""
     marks = []
     for i, name in enumerate(series):
         x, y = 14 + 400 * (i % 2), _HEAD + 4 + 20 * (i // 2)
-        marks.append(f'<circle cx="{x}" cy="{y}" r="5" fill="{colour(i)}"/>')
+        marks.append(f'<circle cx="{x}" cy="{y}" r="5" fill="{colour(first + i)}"/>')
         marks.append(_words(x + 12, y + 4, name, anchor="start"))
     return marks
 

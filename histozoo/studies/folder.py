@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from histozoo import durable, run_folder
+from histozoo import __version__, durable, run_folder
 from histozoo.errors import IntegrityError, UsageError
 
 HEAD = (
@@ -25,7 +25,10 @@ HEAD = (
 LARGEST = 300_000
 """Bytes of a report that is put into a repository."""
 
-_DONE, _STUDY, _TIME = "DONE.json", "study.json", "time.json"
+DONE = "DONE.json"
+"""The mark that a report is whole."""
+
+_STUDY, _TIME = "study.json", "time.json"
 
 
 @dataclass
@@ -68,7 +71,7 @@ class Bench:
 
 @contextmanager
 def opened(bench: Bench, facts: Mapping[str, Any]) -> Iterator[Bench]:
-    """Holds the folder for this process; a study that was killed goes on.
+    """Holds the folder for this process; a study that was killed goes on, and a later start may add models.
 
     Args:
         bench: Where to work.
@@ -82,18 +85,33 @@ def opened(bench: Bench, facts: Mapping[str, Any]) -> Iterator[Bench]:
     with run_folder.locked(bench.out):
         durable.remove_stale(bench.out)
         _agree(bench.out, json.loads(json.dumps(facts)))
-        (bench.out / _DONE).unlink(missing_ok=True)
+        (bench.out / DONE).unlink(missing_ok=True)
         known = _read(bench.out / _TIME) or {"seconds": 0.0, "starts": 0}
         bench.before, bench.starts, bench.began = known["seconds"], known["starts"], time.monotonic()
         bench.note()
         yield bench
 
 
+def _fixed(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what no later start may change: models may join, and be called otherwise."""
+    parts = {
+        part: {k: v for k, v in facts.get(part, {}).items() if k not in ("models", "called")}
+        for part in ("settings", "changed")
+    }
+    return {**facts, **parts}
+
+
+def _models(facts: Mapping[str, Any]) -> set[str]:
+    return set(facts.get("settings", {}).get("models", ()))
+
+
 def _agree(out: Path, facts: dict[str, Any]) -> None:
     before = _read(out / _STUDY)
     if before is None:
         durable.write_json(out / _STUDY, facts)
-    elif before != facts:
+    elif _fixed(before) == _fixed(facts) and _models(before) <= _models(facts):
+        durable.write_json(out / _STUDY, facts)
+    else:
         flat = [{**f, **f.get("settings", {})} for f in (before, facts)]
         changed = [k for k in sorted({*flat[0], *flat[1]} - {"settings"}) if flat[0].get(k) != flat[1].get(k)]
         raise IntegrityError(
@@ -110,12 +128,30 @@ def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
+def finished(out: Path, facts: Mapping[str, Any]) -> bool:
+    """Returns whether this very study is finished here, by this version, and every file of its report is what was written.
+
+    Args:
+        out: The folder.
+        facts: As for `opened`.
+    """
+    done, before = _read(out / DONE), _read(out / _STUDY)
+    whole = done is not None and before == json.loads(json.dumps(facts)) and not _changed(out, done)
+    return whole and (_read(out / "results.json") or {}).get("version") == __version__
+
+
+def _changed(out: Path, done: Mapping[str, str]) -> list[str]:
+    """Returns the files that are not what was written, or not there."""
+    contents = {n: (out / n).read_bytes() if (out / n).is_file() else b"" for n in done}
+    return [n for n, sha256 in done.items() if hashlib.sha256(contents[n]).hexdigest() != sha256]
+
+
 def finish(out: Path, files: Mapping[str, bytes]) -> None:
     """Writes the files of the report, and last the mark that they are whole."""
     for name, content in files.items():
         durable.write_bytes(out / name, content)
     durable.write_json(
-        out / _DONE, {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        out / DONE, {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     )
 
 
@@ -135,17 +171,16 @@ def publish(out: Path, target: Path) -> list[str]:
     Raises:
         UsageError: `HZ-U85`, the study is not finished, a file of the report was changed, or the report is larger than `LARGEST`.
     """
-    done = _read(out / _DONE)
+    done = _read(out / DONE)
     if done is None:
         raise _unfit(
             "the study is not finished",
             out,
-            got=f"no {_DONE}",
+            got=f"no {DONE}",
             next_step="give the command that began it again",
         )
     names = [n for n in done if n in ("report.md", "results.csv") or n.endswith((".svg", ".png"))]
-    contents = {n: (out / n).read_bytes() if (out / n).is_file() else b"" for n in names}
-    changed = [n for n in names if hashlib.sha256(contents[n]).hexdigest() != done[n]]
+    changed = _changed(out, {n: done[n] for n in names})
     if changed:
         raise _unfit(
             "a file of the report was changed",
@@ -153,6 +188,7 @@ def publish(out: Path, target: Path) -> list[str]:
             got=", ".join(changed),
             next_step="give the command of the study again: it writes the report anew from what was measured",
         )
+    contents = {n: (out / n).read_bytes() for n in names}
     size = sum(map(len, contents.values()))
     if size > LARGEST:
         raise _unfit(

@@ -14,19 +14,26 @@ from histozoo.studies.outcome import Outcome
 from histozoo.studies.settings import Study
 
 
-def run(study: Study, bench: Bench, *, command: str = "") -> Document:
+def run(study: Study, bench: Bench, *, command: str = "") -> bool:
     """Measures what is not there yet and writes results.csv, results.json, plots, report.md, report.html and DONE.json.
+
+    A folder in which this study is finished, and its report whole, stays as it is.
 
     Args:
         study: From `settings.read`.
         bench: Where to work.
         command: What was typed, for the report.
 
+    Returns:
+        Whether there was anything to do.
+
     Raises:
         UsageError: `HZ-F48`, the folder is in use; and what the evaluations raise.
         IntegrityError: `HZ-F44`, the folder holds another study.
         Interrupted: `HZ-F41`, a signal asked to stop; the same command goes on.
     """
+    if folder.finished(bench.out, study.facts()):
+        return False
     with folder.opened(bench, study.facts()):
         found = _runner(study.kind)(study.settings, bench)
         bench.note()
@@ -56,7 +63,7 @@ def run(study: Study, bench: Bench, *, command: str = "") -> Document:
         for name, content in found.private.items():
             durable.write_bytes(bench.out / name, content)
         folder.finish(bench.out, files)
-    return document
+    return True
 
 
 _MARKED = (

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from histozoo.evaluate.encoders import Encoder, encoder
+from histozoo.evaluate.encoders import Encoder
 from histozoo.evaluate.resampling import Floats
 from histozoo.evaluate.segment import study
 from histozoo.evaluate.segment.curves import of_groups, resampled
@@ -23,6 +23,7 @@ from histozoo.evaluate.segment.study import Design
 from histozoo.evaluate.segment.train import Training
 from histozoo.studies.comparing import Asked, decide
 from histozoo.studies.folder import Bench
+from histozoo.studies.named import named
 from histozoo.studies.outcome import Outcome
 from histozoo.studies.segmentation_report import BASELINE, Part, group_words, outcome
 from histozoo.studies.settings import Segmentation
@@ -32,10 +33,11 @@ def run(settings: Segmentation, bench: Bench) -> Outcome:
     """Trains and scores what is not there yet, and returns what follows.
 
     Raises:
-        UsageError, IntegrityError: What `segment.study.run` and `encoder` raise.
+        UsageError, IntegrityError: What `segment.study.run` and `named` raise.
         Interrupted: `HZ-F41`, a signal asked to stop; the same command goes on.
     """
-    encoders = {name: encoder(name) for name in settings.models}
+    models = named(settings.models, settings.called)
+    encoders = {m.one.name: m.one for m in models}
     starts = _starts(encoders)
     sets = _read(settings, bench)
     parts = []
@@ -53,7 +55,7 @@ def run(settings: Segmentation, bench: Bench) -> Outcome:
             parts.append(Part(mode=mode, scores=found))
     bench.say("every net is scored; resampling")
     answers = decide([asked for part in parts for asked in _asked(part, encoders, settings)])
-    return outcome(settings, parts, answers, encoders)
+    return outcome(settings, parts, answers, models)
 
 
 def _starts(encoders: dict[str, Encoder]) -> list[Start]:
@@ -75,7 +77,9 @@ def _starts(encoders: dict[str, Encoder]) -> list[Start]:
 
 def _read(settings: Segmentation, bench: Bench) -> dict[str, Pictures]:
     names = dict.fromkeys((*settings.sizes, *settings.away))
-    return {name: read(name, data_root=bench.data_root, shrink=settings.shrink) for name in names}
+    return {
+        name: read(name, data_root=bench.data_root, shrink=settings.shrink.get(name, 1)) for name in names
+    }
 
 
 def _design(settings: Segmentation, name: str, mode: Any) -> Design:

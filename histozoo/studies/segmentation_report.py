@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from histozoo.evaluate.encoders import Encoder
-from histozoo.evaluate.segment.curves import estimate
+from histozoo.evaluate.segment.curves import estimate, of_groups
 from histozoo.evaluate.segment.report import summarise
 from histozoo.evaluate.segment.study import Scores
 from histozoo.studies.comparing import NOT_CALLED, Answer, sentences
 from histozoo.studies.document import Block, Plot, Section, Table
 from histozoo.studies.drawing import curves
+from histozoo.studies.machine import spell
+from histozoo.studies.named import Named
 from histozoo.studies.outcome import SEEN, Outcome, differences, row, spelled
 from histozoo.studies.settings import Segmentation
 
@@ -39,25 +40,31 @@ def group_words(size: int) -> str:
 
 
 def outcome(
-    settings: Segmentation, parts: Sequence[Part], answers: Sequence[Answer], encoders: dict[str, Encoder]
+    settings: Segmentation, parts: Sequence[Part], answers: Sequence[Answer], models: Sequence[Named]
 ) -> Outcome:
     """Returns numbers, sections and sentences of what was measured."""
     sections: dict[bool, list[Section]] = {False: [], True: []}
     for train in settings.sizes:
         some = [p for p in parts if p.scores.train_set == train]
         for test in some[0].scores.groups:
-            lineage = some[0].scores.lineages[test]
-            marked = any(one.saw(lineage) is True for one in encoders.values())
-            sections[marked].append(_section(settings, some, test, answers, marked=marked))
+            for marked in sections:
+                names = _on_side(models, some[0].scores.lineages[test], marked)
+                if names:
+                    sections[marked].append(_section(settings, some, test, answers, names, marked=marked))
     return Outcome(
-        rows=[*_values(settings, parts, encoders), *(row(a, _part_of(a)) for a in answers)],
-        ran=_ran(settings, parts),
+        rows=[*_values(settings, parts, models), *(row(a, _part_of(a)) for a in answers)],
+        ran=(*_ran(settings, parts, models), *(m.words() for m in models)),
         clean=tuple(sections[False]),
         marked=tuple(sections[True]),
         follows=(*sentences(answers, of="sizes"), *_smallest(answers)),
         limits=_LIMITS,
         facts={"parts": [_summary(p, settings) for p in parts]},
     )
+
+
+def _on_side(models: Sequence[Named], lineage: str, marked: bool) -> list[str]:
+    """Returns the models whose scores on a lineage stand among the clean, or among the contaminated ones."""
+    return [m.one.name for m in models if (m.one.saw(lineage) is True) == marked]
 
 
 def _part_of(a: Answer) -> str:
@@ -69,8 +76,9 @@ def _summary(part: Part, settings: Segmentation) -> dict[str, Any]:
 
 
 def _values(
-    settings: Segmentation, parts: Sequence[Part], encoders: dict[str, Encoder]
+    settings: Segmentation, parts: Sequence[Part], models: Sequence[Named]
 ) -> Iterator[dict[str, Any]]:
+    encoders = {m.one.name: m.one for m in models}
     for part in parts:
         for test, groups_N in part.scores.groups.items():
             lineage = part.scores.lineages[test]
@@ -97,33 +105,84 @@ def _values(
 
 
 def _section(
-    settings: Segmentation, parts: Sequence[Part], test: str, answers: Sequence[Answer], *, marked: bool
+    settings: Segmentation,
+    parts: Sequence[Part],
+    test: str,
+    answers: Sequence[Answer],
+    names: Sequence[str],
+    *,
+    marked: bool,
 ) -> Section:
+    """Returns the curves and differences of the models named, and of random weights, on one test set."""
     train, metric = parts[0].scores.train_set, settings.metrics[0]
-    lines: dict[str, list[tuple[int, float, float, float]]] = {}
-    numbers = []
-    for part in parts:
-        groups_N = part.scores.groups[test]
-        for begin in part.scores.starts:
-            line = lines.setdefault(f"{begin.name}, {part.mode}", [])
-            for size, values_SN in part.scores.curve(begin.name, test_set=test, metric=metric).items():
-                e = estimate(values_SN, groups_N, seed=settings.seed, resamples=settings.resamples)
-                line.append((size, e.value, e.low, e.high))
-            told = tuple(spelled(*point[1:]) for point in line)
-            numbers.append((f"{begin.name}, {part.mode}", *told))
-    some = [a for a in answers if a.setting in [p.says(test) for p in parts]]
+    lines = [_line(p, name, test, settings) for p in parts for name in (*names, BASELINE)]
+    some = [a for a in answers if a.first in names and a.setting in [p.says(test) for p in parts]]
     title = f"{train}" if test == train else f"{train}, tested on {test} (out of domain)"
-    sizes = settings.sizes[train]
+    sizes = tuple(map(group_words, settings.sizes[train]))
     blocks: list[Block] = [
-        Table(("initialisation", *map(group_words, sizes)), tuple(numbers)),
+        Table(
+            ("initialisation", *sizes), tuple((x.label, *(spelled(*p[1:]) for p in x.points)) for x in lines)
+        ),
+        _floor_words(parts[0], test, lines, settings),
         Plot(
             f"{'marked-' if marked else ''}{train}-{test}.svg",
-            curves(lines, label=metric, below=f"training groups of {train}"),
+            curves({x.label: x.points for x in lines}, label=metric, below=f"training groups of {train}"),
             f"{metric} on {test} over training groups of {train}",
         ),
         differences(some, place="trained on"),
+        _by_seed(parts, names, test, settings),
     ]
     return Section(f"{title}: {metric}", tuple(blocks), marked=marked)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Line:
+    """An initialisation in one mode: (size, value, low, high) by size, and the sizes at which it is above the floor."""
+
+    label: str
+    points: tuple[tuple[int, float, float, float], ...]
+    above: tuple[bool, ...]
+
+
+def _line(part: Part, name: str, test: str, settings: Segmentation) -> _Line:
+    groups_N, floor_N = part.scores.groups[test], part.scores.floor[test]
+    points, above = [], []
+    for size, values_SN in part.scores.curve(name, test_set=test, metric=settings.metrics[0]).items():
+        e = estimate(values_SN, groups_N, seed=settings.seed, resamples=settings.resamples)
+        points.append((size, e.value, e.low, e.high))
+        gain = estimate(values_SN - floor_N, groups_N, seed=settings.seed, resamples=settings.resamples)
+        above.append(gain.low > 0)
+    return _Line(label=f"{name}, {part.mode}", points=tuple(points), above=tuple(above))
+
+
+def _floor_words(part: Part, test: str, lines: Sequence[_Line], settings: Segmentation) -> str:
+    """Returns what calling every pixel foreground scores, and which nets are not shown to be better than that."""
+    groups_N = part.scores.groups[test]
+    e = estimate(part.scores.floor[test], groups_N, seed=settings.seed, resamples=settings.resamples)
+    low = [
+        f"{x.label}, {group_words(point[0])}"
+        for x in lines
+        for point, above in zip(x.points, x.above, strict=True)
+        if not above
+    ]
+    verdict = (
+        f"not above it (95 % interval of the paired difference): {'; '.join(low)}"
+        if low
+        else "every net is above it"
+    )
+    return f"Calling every pixel foreground scores {spelled(e.value, e.low, e.high)}; {verdict}."
+
+
+def _by_seed(parts: Sequence[Part], names: Sequence[str], test: str, settings: Segmentation) -> Table:
+    """Returns the difference from random weights of each seed: how far trainings lie apart, which no interval here holds."""
+    metric, rows = settings.metrics[0], []
+    for part in parts:
+        random = part.scores.curve(BASELINE, test_set=test, metric=metric)
+        for name in names:
+            for size, values_SN in part.scores.curve(name, test_set=test, metric=metric).items():
+                by_seed = of_groups(values_SN - random[size], part.scores.groups[test]).mean(1)
+                rows.append((f"{name}, {part.mode}, {group_words(size)}", *(f"{d:+.3f}" for d in by_seed)))
+    return Table((f"minus {BASELINE}", *(f"seed {seed}" for seed in settings.seeds)), tuple(rows))
 
 
 def _smallest(answers: Sequence[Answer]) -> list[str]:
@@ -144,23 +203,27 @@ def _smallest_of(setting: str, first: str, some: Sequence[Answer]) -> str:
     return f"{setting}: the smallest training set at which {first} and random weights can be told apart is {least}."
 
 
-def _ran(settings: Segmentation, parts: Sequence[Part]) -> tuple[str, ...]:
+def _ran(settings: Segmentation, parts: Sequence[Part], models: Sequence[Named]) -> tuple[str, ...]:
     nets = sum(len(p.scores.cells) for p in parts)
     fewest = {t: len(set(map(str, g))) for p in parts for t, g in p.scores.groups.items()}
     tests = ", ".join(f"{t} ({n} groups)" for t, n in fewest.items())
     sizes = "; ".join(f"{name}: {', '.join(map(str, s))} groups" for name, s in settings.sizes.items())
     seeds = ", ".join(map(str, settings.seeds))
+    factors = ", ".join(f"{name} {factor} times" for name, factor in settings.shrink.items())
+    reduced = f", pictures reduced ({factors})" if factors else ""
+    seconds = sum(p.scores.seconds for p in parts)
     return (
-        f"{nets} U-Nets: {', '.join(settings.models)} against random weights, {' and '.join(settings.modes)}, seeds {seeds}; "
-        f"{settings.steps:,} steps of {settings.batch_size} crops of {settings.px} px, pictures reduced {settings.shrink} times.",
+        f"{nets} U-Nets: {', '.join(m.one.name for m in models)} against random weights, {' and '.join(settings.modes)}, seeds {seeds}; "
+        f"{settings.steps:,} steps of {settings.batch_size} crops of {settings.px} px{reduced}; {spell(seconds)} of training and scoring.",
         f"Trained on {sizes}, nested; scored on {tests}.",
         f"{settings.metrics[0]} decides: the mean over groups of each group's pictures and over seeds; intervals are 95 % over groups "
-        f"({settings.resamples:,} resamples); Holm's correction is over every size, set and mode that counts.",
+        f"({settings.resamples:,} resamples), those of differences widened for few groups; Holm's correction is over every size, set and "
+        f"mode that counts.",
     )
 
 
 _LIMITS = (
-    "Intervals are over groups, for these nets; results.json has the intervals that add the seeds, which are wider.",
+    "Intervals are over groups, for these nets: how far other trainings would lie from them, the columns of single seeds tell.",
     "Where a set knows no patients (dsb2018_stained: every picture a group; wbc_zheng: blocks of ten pictures) intervals are too short.",
     "A budget in steps trains small sets as long as large ones; how much longer training would help is not measured.",
     f"A comparison from fewer than six groups, or on a lineage that the encoder was trained on, is told and {NOT_CALLED}.",

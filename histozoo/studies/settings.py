@@ -7,7 +7,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,14 @@ class Segmentation:
 
     Args:
         models: Names of encoders (entries, runs, `timm:`), of one architecture; each is compared with random weights.
+        called: Model -> what the report calls it, where its name is long.
         sizes: Set that is trained on -> numbers of training groups, ascending.
         away: Sets that are tested on as well, where they show the same objects as the set trained on.
         modes: `frozen`, `finetuned`.
         seeds: Each draws nested training sets, decoder and crops.
         steps, px, batch_size, lr, decoder, precision: As in the training of one U-Net.
         stride: From one window of a prediction to the next, in pixels; 0 for half a window.
-        shrink: Pictures are reduced by this whole factor.
+        shrink: Set -> whole factor that its pictures are reduced by; 1 where it is not there.
         per_group: Pictures of each training group at most; 0 for all.
         test: Share of the pictures trained on that is kept for testing.
         metrics: The first decides; of it, more must be better.
@@ -57,6 +58,7 @@ class Segmentation:
 
     models: tuple[str, ...]
     sizes: dict[str, tuple[int, ...]]
+    called: dict[str, str] = field(default_factory=dict)
     away: tuple[str, ...] = ()
     modes: tuple[str, ...] = ("frozen", "finetuned")
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -67,7 +69,7 @@ class Segmentation:
     lr: float = 1e-3
     decoder: tuple[int, ...] = (256, 128, 64, 32, 16)
     precision: str = "fp32"
-    shrink: int = 1
+    shrink: dict[str, int] = field(default_factory=dict)
     per_group: int = 0
     test: float = 0.5
     metrics: tuple[str, ...] = ("dice", "iou", "object_dice", "aji_plus", "pq")
@@ -81,6 +83,7 @@ class Slides:
 
     Args:
         models: Names of encoders; each is compared with its random twin.
+        called: As in `Segmentation`.
         task: Task whose groups are slides.
         poolings: Heads on frozen features; `mean` is what the others are compared with.
         seeds: Of the heads.
@@ -88,7 +91,7 @@ class Slides:
         top_k: Tiles per slide for fine-tuning; 0 for none.
         tuned_pooling: Pooling of the fine-tuned model.
         tuning_epochs, tuning_lr, choosers: As in `Tuning`.
-        cut_tasks: Tasks of the pool on which every stage's features are probed.
+        cut_tasks: Tasks of the pool on which the features of every stage of the first model are probed.
         margin: Loss of balanced accuracy that would not matter for a shorter trunk.
         cka: Compare the blocks of frozen and fine-tuned model.
         seed: Of folds and resampling.
@@ -97,6 +100,7 @@ class Slides:
 
     models: tuple[str, ...]
     task: str
+    called: dict[str, str] = field(default_factory=dict)
     poolings: tuple[str, ...] = ("attention", "gated", "mean")
     seeds: tuple[int, ...] = (0, 1, 2)
     folds: int = 5
@@ -226,18 +230,21 @@ def _known(keys: Mapping[str, Any], kind: type[Settings], where: Path) -> None:
 
 def _value(field: dataclasses.Field[Any], values: Mapping[str, Any], where: Path) -> Any:
     """Returns the value of a field as its type, or the field's default."""
-    if field.name not in values:
-        if field.default is dataclasses.MISSING:
-            raise _wrong(field.name, "nothing", "a value in the file or its preset", where)
-        return field.default
-    return _typed(field.name, str(field.type), values[field.name], where)
+    if field.name in values:
+        return _typed(field.name, str(field.type), values[field.name], where)
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    if field.default is dataclasses.MISSING:
+        raise _wrong(field.name, "nothing", "a value in the file or its preset", where)
+    return field.default
 
 
 def _typed(key: str, kind: str, value: Any, where: Path) -> Any:
     if kind.startswith("dict"):
         if not isinstance(value, dict) or not value:
             raise _wrong(key, value, "a table with one entry or more", where)
-        return {name: _typed(key, "tuple[int, ...]", item, where) for name, item in value.items()}
+        inner = kind.partition(", ")[2].removesuffix("]")
+        return {name: _typed(key, inner, item, where) for name, item in value.items()}
     if kind.startswith("tuple"):
         items = value if isinstance(value, list | tuple) else None
         if items is None or not _fills(key, items):

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from histozoo.evaluate import scored
-from histozoo.evaluate.encoders import encoder
 from histozoo.evaluate.feature_cache import cached_features
 from histozoo.evaluate.labelled import read
 from histozoo.evaluate.resampling import Floats
@@ -30,6 +29,7 @@ from histozoo.studies.cuts import cuts as cuts_of
 from histozoo.studies.document import Section
 from histozoo.studies.folder import Bench
 from histozoo.studies.heads import METRIC, RANDOM, Drawn, Heads, folder, pixels, word
+from histozoo.studies.named import Named, named
 from histozoo.studies.outcome import Outcome, differences, row
 from histozoo.studies.settings import Slides
 
@@ -38,29 +38,30 @@ def run(settings: Slides, bench: Bench) -> Outcome:
     """Fits what is not there yet, and returns what follows.
 
     Raises:
-        UsageError, IntegrityError: What `slides.study` and `encoder` raise.
+        UsageError, IntegrityError: What `slides.study` and `named` raise.
         Interrupted: `HZ-F41`, a signal asked to stop; the same command goes on.
     """
-    parts = [_heads(name, settings, bench) for name in settings.models]
-    answers = decide([asked for part in parts for asked in _asked(part, settings)])
-    cuts = cuts_of([p.one for p in parts], settings, bench)
+    models = named(settings.models, settings.called)
+    parts = [_heads(model, settings, bench) for model in models]
+    answers = decide([asked for part in parts for asked in _asked(part, settings, twin=part is parts[0])])
+    cuts = cuts_of(parts[0].one, settings, bench)
     changed = [changed_in(p, settings, bench) for p in parts if settings.cka and p.tuning]
     sections: dict[bool, list[Section]] = {False: [], True: []}
     for part in parts:
         sections[part.seen is True].append(words.section(part, settings, answers))
-        clean = [a for a in answers if a.lineage == part.labelled.lineage and a.seen is not True]
-        if part.seen is True and clean:
-            title = f"{part.labelled.task}, {RANDOM} of {part.one.name}'s architecture"
-            sections[False].append(Section(title, (differences(clean, place="task"),)))
+    twin = [a for a in answers if a.setting == words.pooled(RANDOM)]
+    if twin:
+        title = f"{parts[0].labelled.task}: {RANDOM}"
+        sections[False].append(Section(title, (differences(twin, place="task"),)))
     for change in changed:
         sections[change.seen is True].append(change.section)
     return Outcome(
         rows=[
-            *(r for p in parts for r in words.values(p)),
+            *(r for p in parts for r in words.values(p, twin=p is parts[0])),
             *cuts.rows,
             *(row(a, "marked" if a.seen is True else "clean") for a in answers),
         ],
-        ran=(*(s for p in parts for s in words.ran(p, settings)), *cuts.ran),
+        ran=(*words.ran(parts, settings), *(m.words() for m in models), *cuts.ran),
         clean=(*sections[False], *cuts.sections),
         marked=tuple(sections[True]),
         follows=(*sentences(answers), *(s for p in parts for s in words.nothing(p)), *cuts.follows),
@@ -73,8 +74,8 @@ def run(settings: Slides, bench: Bench) -> Outcome:
 # -- measuring -------------------------------------------------------------------------------------------------------------------------
 
 
-def _heads(name: str, settings: Slides, bench: Bench) -> Heads:
-    one = encoder(name)
+def _heads(model: Named, settings: Slides, bench: Bench) -> Heads:
+    one, name = model.one, model.one.name
     labelled = read(
         settings.task, data_root=bench.data_root, tile_px=one.tile_px, cache=bench.cache / "tiles"
     )
@@ -83,7 +84,7 @@ def _heads(name: str, settings: Slides, bench: Bench) -> Heads:
     bags = from_tiles(
         f_ND, labelled.labels_N, labelled.groups_N, task=labelled.task, classes=labelled.classes
     )
-    twin_ND = cached_features(encoder(f"random:{name}"), labelled, cache=cache, device=bench.device)
+    twin_ND = cached_features(model.twin(), labelled, cache=cache, device=bench.device)
     tuning = None
     if settings.top_k:
         tuning = topk.Tuning(
@@ -161,22 +162,22 @@ def _stack(cells: Path, part: str, bags: Bags, settings: Slides) -> Floats:
 # -- questions -------------------------------------------------------------------------------------------------------------------------
 
 
-def _asked(part: Heads, settings: Slides) -> Iterator[tuple[Asked, float, Floats]]:
+def _asked(part: Heads, settings: Slides, *, twin: bool) -> Iterator[tuple[Asked, float, Floats]]:
+    """Gives the questions of one encoder, and those of its twin alone: one twin is asked, all are of one architecture and seed."""
     name, found = part.one.name, part.found
     for pooling in settings.poolings:
         setting = f"{pooling} pooling of frozen features"
         yield _question(part, found, (name, pooling), (RANDOM, pooling), setting, name, RANDOM, part.seen)
-    for weights, seen in ((name, part.seen), (RANDOM, False)):
+    for weights, seen in ((name, part.seen), *([(RANDOM, False)] if twin else [])):
         for pooling in settings.poolings:
             if pooling != "mean" and (weights, "mean") in found:
-                setting, mean = f"frozen features, {weights}", (weights, "mean")
+                setting, mean = words.pooled(weights), (weights, "mean")
                 yield _question(part, found, (weights, pooling), mean, setting, pooling, "mean", seen)
     if (name, "fine-tuned") in found:
-        keys, setting = (
-            ((name, "fine-tuned"), (name, "before fine-tuning")),
-            f"{settings.top_k} tiles per slide",
+        keys = (name, "fine-tuned"), (name, "before fine-tuning")
+        yield _question(
+            part, found, *keys, words.tuned(name, settings), "fine-tuned", "before fine-tuning", part.seen
         )
-        yield _question(part, found, *keys, setting, "fine-tuned", "before fine-tuning", part.seen)
 
 
 def _question(

@@ -19,18 +19,31 @@ from histozoo.studies.outcome import SEEN, differences, spelled
 from histozoo.studies.settings import Slides
 
 
-def ran(part: Heads, settings: Slides) -> tuple[str, ...]:
+def pooled(weights: str) -> str:
+    """Returns the setting in which poolings of these frozen features are compared."""
+    return f"frozen features, {weights}"
+
+
+def tuned(name: str, settings: Slides) -> str:
+    """Returns the setting in which an encoder is compared with itself before fine-tuning."""
+    return f"{name}, the {settings.top_k} tiles of a slide attended most"
+
+
+def ran(parts: Sequence[Heads], settings: Slides) -> tuple[str, ...]:
     """Returns what was fitted, in sentences."""
-    bags = part.bags
-    tuned = (
+    bags = parts[0].bags
+    tuning = (
         f"; fine-tuning on the {settings.top_k} tiles attended most, {settings.tuning_epochs} epochs"
-        if part.tuning
+        if parts[0].tuning
         else ""
     )
     return (
-        f"{part.one.name} and its random twin on {bags.task}: {len(bags)} slides of {len(set(bags.patients))} patients, {len(bags.f_ND):,} "
-        f"tiles; {', '.join(settings.poolings)} pooling, {settings.folds} folds, seeds {', '.join(map(str, settings.seeds))}{tuned}.",
-        f"Balanced accuracy of slides decides, the mean over seeds; intervals are 95 % over patients ({settings.resamples:,} resamples); "
+        f"{', '.join(p.one.name for p in parts)} and a random twin (seed 0) on {bags.task}: {len(bags)} slides of "
+        f"{len(set(bags.patients))} patients, {len(bags.f_ND):,} tiles, each a picture as the set has it, reduced to "
+        f"{parts[0].one.tile_px} px; {', '.join(settings.poolings)} pooling, {settings.folds} folds, seeds "
+        f"{', '.join(map(str, settings.seeds))}{tuning}.",
+        f"Balanced accuracy of slides decides, the mean over seeds; intervals are 95 % over patients ({settings.resamples:,} resamples), "
+        f"those of differences widened for few patients; "
         f"Holm's correction is over all comparisons of slides that count.",
     )
 
@@ -47,10 +60,8 @@ def nothing(part: Heads) -> list[str]:
 
 def section(part: Heads, settings: Slides, answers: Sequence[Answer]) -> Section:
     """Returns the numbers of one encoder and its twin, drawn and compared."""
-    some = [
-        a for a in answers if a.seen is part.seen and (part.one.name in (a.first, *a.setting.split(", ")))
-    ]
-    some += [a for a in answers if a.first == "fine-tuned" and a not in some]
+    own = (pooled(part.one.name), tuned(part.one.name, settings))
+    some = [a for a in answers if a.first == part.one.name or a.setting in own]
     dots = [
         Dot(
             place=kind,
@@ -81,9 +92,10 @@ def _spread(part: Heads) -> dict[tuple[str, str], tuple[float, tuple[float, floa
     return {key: (value, percentiles(value_R)) for key, (value, value_R) in part.found.items()}
 
 
-def values(part: Heads) -> Iterator[dict[str, Any]]:
-    """Gives records of results.csv."""
-    for (weights, kind), (value, (low, high)) in _spread(part).items():
+def values(part: Heads, *, twin: bool) -> Iterator[dict[str, Any]]:
+    """Gives records of results.csv, those of the twin where they are asked for."""
+    spread = {key: found for key, found in _spread(part).items() if twin or key[0] != RANDOM}
+    for (weights, kind), (value, (low, high)) in spread.items():
         seen = False if weights == RANDOM else part.seen
         yield {
             "part": "marked" if seen is True else "clean",
@@ -118,6 +130,7 @@ def attention(part: Heads, settings: Slides, bench: Bench) -> bytes:
 
 LIMITS = (
     "Intervals are over patients for these heads; by_seed in results.json tells how far seeds alone lie apart.",
+    "Random weights are one draw; another draw is not in the intervals.",
     "Few slides: only large differences could show, see the last column of the tables.",
     "A cut is chosen on the tiles that it is scored on; its score on others will be a little lower.",
 )

@@ -84,12 +84,20 @@ class Cell:
 
     def scores(self, folder: Path) -> CellScores:
         """Returns the cell's scores, from its file or by training."""
-        key = f"{self.size:04d}-{_word(self.begin.name)}-{self.seed}"
-        path = folder / f"{key}.json"
+        path = folder / f"{self._key}.json"
         if not path.exists():
-            self._make(folder / key, path)
-            shutil.rmtree(folder / key, ignore_errors=True)
+            self._make(folder / self._key, path)
+            shutil.rmtree(folder / self._key, ignore_errors=True)
         return self._read(path)
+
+    def seconds(self, folder: Path) -> float:
+        """Returns how long the cell took to be trained and scored; it must have been."""
+        stored = json.loads((folder / f"{self._key}.json").read_text(encoding="utf-8"))
+        return float(stored["seconds"])
+
+    @property
+    def _key(self) -> str:
+        return f"{self.size:04d}-{_word(self.begin.name)}-{self.seed}"
 
     def _make(self, run: Path, path: Path) -> None:
         began = time.monotonic()

@@ -1,23 +1,26 @@
 """Sizes of training set x initialisations x seeds, each trained and scored once, kept as one file each; a killed study goes on.
 
+Initialisations may be added later; those that are there stay.
+
 `out/` holds `study.json` (what is compared, on which data), `cells/<size>-<initialisation>-<seed>.json` (the scores of every test picture)
 and, while a cell is trained, its run folder. A cell that has its file is never trained again.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from histozoo import run_folder
+from histozoo import durable, run_folder
 from histozoo.errors import UsageError
 from histozoo.evaluate.resampling import Floats, apart
-from histozoo.evaluate.segment.cell import Cell, CellScores, Design
+from histozoo.evaluate.segment.cell import Cell, CellScores, Design, scores_by
 from histozoo.evaluate.segment.metrics import METRICS
 from histozoo.evaluate.segment.model import Start
 from histozoo.evaluate.segment.pictures import Pictures
@@ -42,6 +45,8 @@ class Scores:
         fingerprints: Test set -> sha256 of the pictures scored.
         lineages: Test set -> its lineage.
         cells: Scores of every picture.
+        seconds: What training and scoring took, all cells together.
+        floor: Test set -> the first metric of each picture where every pixel is called foreground.
     """
 
     design: Design
@@ -51,6 +56,8 @@ class Scores:
     fingerprints: Mapping[str, str]
     lineages: Mapping[str, str]
     cells: Cells
+    seconds: float
+    floor: Mapping[str, Floats]
 
     def curve(self, start: str, *, test_set: str, metric: str) -> dict[int, Floats]:
         """Returns size -> scores `[S, N]` of one initialisation on one test set."""
@@ -98,13 +105,15 @@ def run(
     (out / "cells").mkdir(parents=True, exist_ok=True)
     with run_folder.locked(out):
         facts = _facts(starts, pictures, tests, design)
-        run_folder.record(out, {"study.json": facts}, accept_change=accept_change)
+        _record(out, facts, accept_change=accept_change)
         cells: Cells = {}
+        seconds = 0.0
         for seed in design.seeds:
             for size in design.sizes:
                 for begin in starts:
                     make = Cell(begin, pictures, rows[seed][size], tests, design, size, seed)
                     cells[size, begin.name, seed] = make.scores(out / "cells")
+                    seconds += make.seconds(out / "cells")
     return Scores(
         design=design,
         train_set=pictures.name,
@@ -113,7 +122,25 @@ def run(
         fingerprints={name: test.fingerprint for name, test in tests.items()},
         lineages={name: test.lineage for name, test in tests.items()},
         cells=cells,
+        seconds=seconds,
+        floor={name: _floor(test, design) for name, test in tests.items()},
     )
+
+
+def _floor(test: Pictures, design: Design) -> Floats:
+    first = design.metrics[0]
+    everywhere = scores_by(lambda image: np.ones(image.shape[:2]), test, replace(design, metrics=(first,)))
+    return np.array(everywhere[first])
+
+
+def _record(out: Path, facts: dict[str, Any], *, accept_change: bool) -> None:
+    """Compares with earlier starts; an initialisation may join or be left out, but none may become another."""
+    path = out / "study.json"
+    known = json.loads(path.read_text(encoding="utf-8"))["starts"] if path.is_file() else {}
+    all_of_them = {**known, **facts["starts"]}
+    before = {name: all_of_them[name] for name in known or all_of_them}
+    run_folder.record(out, {"study.json": {**facts, "starts": before}}, accept_change=accept_change)
+    durable.write_json(path, {**facts, "starts": all_of_them})
 
 
 def _facts(
