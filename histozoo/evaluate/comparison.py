@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,24 +62,17 @@ class Comparison:
             self.labels_N,
             self.guesses_MN,
             self.groups_N,
-            classes=len(self.labelled.classes),
-            seed=self.seed,
-            resamples=resamples,
+            **self._how(resamples),
         )
 
     def estimates(self, resamples: int) -> dict[Subject, Estimate]:
         """Returns trained, random (mean over seeds) and their paired difference, each with its interval."""
-        classes, labels_N, groups_N = len(self.labelled.classes), self.labels_N, self.groups_N
-        first, others = self.guesses_MN[:1], self.guesses_MN[1:]
+        first, others, how = self.guesses_MN[:1], self.guesses_MN[1:], self._how(resamples)
 
         def alone(guesses_MN: NDArray[np.int64]) -> Estimate:
-            return statistics.estimate(
-                labels_N, guesses_MN, groups_N, classes=classes, seed=self.seed, resamples=resamples
-            )
+            return statistics.estimate(self.labels_N, guesses_MN, self.groups_N, **how)
 
-        paired = statistics.difference(
-            labels_N, first, others, groups_N, classes=classes, seed=self.seed, resamples=resamples
-        )
+        paired = statistics.difference(self.labels_N, first, others, self.groups_N, **how)
         return {"trained": alone(first), "random": alone(others), "difference": paired}
 
     def difference_from(self, index: int, resamples: int) -> Estimate:
@@ -88,10 +82,13 @@ class Comparison:
             self.trained.guesses_N,
             self.random_S[index].guesses_N,
             self.groups_N,
-            classes=len(self.labelled.classes),
-            seed=self.seed,
-            resamples=resamples,
+            **self._how(resamples),
         )
+
+    def _how(self, resamples: int) -> dict[str, Any]:
+        """Returns what every interval of this comparison shares."""
+        classes, fold_N = len(self.labelled.classes), self.trained.fold_N
+        return {"classes": classes, "fold_N": fold_N, "seed": self.seed, "resamples": resamples}
 
     def results(self, estimates: Mapping[Subject, Estimate]) -> list[Result]:
         """Returns estimates as rows of an entry's `results`."""
@@ -180,14 +177,12 @@ def random_baseline(
     """
     mean, std = IMAGENET
     labelled = read(name, data_root=data_root, tile_px=tile_px, cache=cache)
-    guesses_SN = np.stack(
-        [
-            feature_extraction(
-                random_trunk(architecture, seed=s), labelled, mean=mean, std=std, seed=0
-            ).guesses_N
-            for s in seeds
-        ]
+    predicted = [
+        feature_extraction(random_trunk(architecture, seed=s), labelled, mean=mean, std=std, seed=0)
+        for s in seeds
+    ]
+    guesses_SN, classes = np.stack([p.guesses_N for p in predicted]), len(labelled.classes)
+    found = statistics.estimate(
+        labelled.labels_N, guesses_SN, labelled.groups_N, classes=classes, fold_N=predicted[0].fold_N
     )
-    classes = len(labelled.classes)
-    found = statistics.estimate(labelled.labels_N, guesses_SN, labelled.groups_N, classes=classes)
     return found, [statistics.balanced_accuracy(labelled.labels_N, g, classes) for g in guesses_SN]

@@ -11,9 +11,10 @@ Shapes: N tiles, H W pixels, D features, F folds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,8 +110,31 @@ def corruption_error(
         UsageError: `HZ-I74` no such corruption; and what `probe` and `statistics.estimate` raise.
         IntegrityError: `HZ-I62`, a feature is not finite.
     """
+    return corruption_error_of(
+        partial(features, model, mean=mean, std=std),
+        labelled,
+        seed=seed,
+        corruptions=corruptions,
+        cs=cs,
+        folds=folds,
+        resamples=resamples,
+    )
+
+
+def corruption_error_of(
+    features_of: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    labelled: LabelledTiles,
+    *,
+    seed: int,
+    corruptions: Sequence[str] = tuple(CORRUPTIONS),
+    cs: Sequence[float] = CS,
+    folds: int = 5,
+    resamples: int = 10_000,
+) -> CorruptionError:
+    """Measures whatever gives features, such as `Encoder.features`; arguments and errors otherwise as in `corruption_error`."""
     labels_N, groups_N, classes = labelled.labels_N, labelled.groups_N, len(labelled.classes)
-    f_ND = features(model, labelled.tiles_NHWC, mean=mean, std=std)
+    how: dict[str, Any] = {"classes": classes, "seed": seed, "resamples": resamples}
+    f_ND = features_of(labelled.tiles_NHWC)
     clean = probe(f_ND, labels_N, groups_N, seed=seed, cs=cs, folds=folds)
     again = _Refit(f_ND, labels_N, clean.fold_N, clean.c_F)
     accuracy, loss = {}, {}
@@ -118,14 +142,12 @@ def corruption_error(
         guesses = []
         for severity in range(1, SEVERITIES + 1):
             tiles_NHWC = corrupt(labelled.tiles_NHWC, name, severity, seed=seed)
-            guesses.append(again.predict(features(model, tiles_NHWC, mean=mean, std=std)))
+            guesses.append(again.predict(features_of(tiles_NHWC)))
         accuracy[name] = tuple(statistics.balanced_accuracy(labels_N, g_N, classes) for g_N in guesses)
         loss[name] = statistics.difference(
-            labels_N, guesses[-1], clean.guesses_N, groups_N, classes=classes, seed=seed, resamples=resamples
+            labels_N, guesses[-1], clean.guesses_N, groups_N, fold_N=clean.fold_N, **how
         )
-    found = statistics.estimate(
-        labels_N, clean.guesses_N, groups_N, classes=classes, seed=seed, resamples=resamples
-    )
+    found = statistics.estimate(labels_N, clean.guesses_N, groups_N, fold_N=clean.fold_N, **how)
     return CorruptionError(clean=found, accuracy=accuracy, loss=loss)
 
 

@@ -7,9 +7,12 @@ Shapes: N tiles, D features of a cut.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from histozoo.errors import UsageError
 from histozoo.evaluate import statistics
@@ -72,12 +75,37 @@ def probe_cuts(
     """
     found = block_features(model, labelled.tiles_NHWC, mean=mean, std=std, level=level)
     costs = cuts(model, tile_px=labelled.tiles_NHWC.shape[1], level=level)
+    return score_cuts(found, costs, labelled, seed=seed, cs=cs, folds=folds, resamples=resamples)
+
+
+def score_cuts(
+    found: Mapping[str, NDArray[np.float32]],
+    costs: Sequence[Cut],
+    labelled: LabelledTiles,
+    *,
+    seed: int,
+    cs: Sequence[float] = CS,
+    folds: int = 5,
+    resamples: int = 10_000,
+) -> tuple[CutScore, ...]:
+    """Returns every cut with the probe of its features, which are there already; arguments and errors otherwise as in `probe_cuts`.
+
+    Args:
+        found: Block -> features `[N, D]` of the task's tiles.
+        costs: From `truncate.cuts`, of the same blocks; the last one is what the others are compared with.
+        labelled: The task.
+        seed: Of the folds and the resampling.
+        cs: Values of C for the probe.
+        folds: Folds of the probe.
+        resamples: Bootstrap resamples.
+    """
     labels_N, groups_N = labelled.labels_N, labelled.groups_N
-    guesses = {
-        name: probe(f_ND, labels_N, groups_N, seed=seed, cs=cs, folds=folds).guesses_N
-        for name, f_ND in found.items()
+    probed = {
+        name: probe(f_ND, labels_N, groups_N, seed=seed, cs=cs, folds=folds) for name, f_ND in found.items()
     }
+    guesses = {name: p.guesses_N for name, p in probed.items()}
     options: dict[str, Any] = {"classes": len(labelled.classes), "seed": seed, "resamples": resamples}
+    options["fold_N"] = probed[costs[-1].after].fold_N  # the same for all: folds do not depend on features
     deepest_N = guesses[costs[-1].after]
     return tuple(
         CutScore(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -143,13 +144,33 @@ def invariances(
         UsageError: `HZ-I74` no tiles; `HZ-I63` fewer than two groups; and as in `invariance`.
         IntegrityError: `HZ-I62`, a feature is not finite.
     """
+    return invariances_of(
+        partial(features, model, mean=mean, std=std),
+        tiles_NHW3,
+        groups_N,
+        changes=changes,
+        seed=seed,
+        resamples=resamples,
+    )
+
+
+def invariances_of(
+    features_of: Callable[[Tile], NDArray[np.float32]],
+    tiles_NHW3: Tile,
+    groups_N: Names,
+    *,
+    changes: Mapping[str, Change] = CHANGES,
+    seed: int = 0,
+    resamples: int = 10_000,
+) -> tuple[Invariance, ...]:
+    """Measures whatever gives features, such as `Encoder.features`; arguments and errors otherwise as in `invariances`."""
     check_tiles(tiles_NHW3)
     group_indices(groups_N, len(tiles_NHW3))
-    f_ND = features(model, tiles_NHW3, mean=mean, std=std)
+    f_ND = features_of(tiles_NHW3)
     return tuple(
         invariance(
             f_ND,
-            features(model, np.ascontiguousarray(change(tiles_NHW3, seed)), mean=mean, std=std),
+            features_of(np.ascontiguousarray(change(tiles_NHW3, seed))),
             groups_N,
             change=name,
             seed=seed,

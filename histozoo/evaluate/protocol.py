@@ -21,8 +21,8 @@ class Predictions:
     """What a probe predicted.
 
     An interval over groups of these predictions (`scored.estimate`) says how the score would move with other patients in the test rows.
-    It does not know that classifiers of several folds were trained on mostly the same rows: with `folds` and no split, a 95 % interval
-    holds the truth in some 70 to 91 of 100 cases (benchmarks/auroc.txt). `fold_scores.fold_estimate` is wider; a split has no such flaw.
+    It does not know that classifiers of several folds were trained on mostly the same rows, unless it is told which: give it `fold_N`
+    (benchmarks/auroc.txt says how often the interval then holds the truth, and how often without). A split has no such flaw.
 
     Args:
         rows_N: Row of each prediction in the features given; every row for folds, the split's test rows for a split.

@@ -5,13 +5,14 @@ alone, so metrics and models measured on the same groups with the same seed are 
 paired. Percentile intervals (Efron and Tibshirani 1993, chapter 13), which are too narrow in three cases; benchmarks/auroc.txt tells by
 how much. With few groups, as of every bootstrap; for a metric close to its end, such as an AUROC above 0.9; and for predictions pooled over
 folds: the classifiers of two folds share most of their training rows, so their errors go together, and no resampling of predictions can
-see that. A test split of groups of its own has no such flaw. numpy only.
+see that. `over_folds` allows for it. A test split of groups of its own has no such flaw. numpy only.
 
 Shapes: N tiles, G groups, M models compared, R resamples, B of them at once.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +82,32 @@ def resample(metric: Metric, groups: int, *, width: int, seed: int, resamples: i
     at_once = max(1, _ENTRIES_AT_ONCE // max(width, groups))
     blocks = draws(groups, seed=seed, resamples=resamples, at_once=at_once)
     return np.concatenate([metric(counts_BG) for counts_BG in blocks])
+
+
+def over_folds(
+    values_M: ArrayLike, resampled_RM: Floats, fold_N: ArrayLike | None, *, bounds: tuple[float, float]
+) -> Floats:
+    """Returns resampled values spread as far as predictions pooled over folds need it; those of a split (one fold, or None) as they are.
+
+    Distances from the value grow by sqrt(1 + F n_test / n_train), 1.5 for five folds: Nadeau and Bengio (2003, "Inference for the
+    generalization error", section 3) correct the variance of a mean over F folds from S / F to (1 / F + n_test / n_train) S, since training
+    sets that overlap make folds go together. They did so for folds drawn at random and a variance over folds; that it serves a bootstrap
+    over groups as well was found by simulation (`python benchmarks/auroc.py --coverage 1000`), for values as for paired differences.
+
+    Args:
+        values_M: The metric of M models on all tiles.
+        resampled_RM: The same on resamples.
+        fold_N: The fold that held each tile out.
+        bounds: Least and largest value that the metric can have; nothing is spread beyond.
+    """
+    _, sizes_F = np.unique([0] if fold_N is None else np.asarray(fold_N), return_counts=True)
+    if len(sizes_F) < 2:
+        return resampled_RM
+    test_to_train = float(np.mean(sizes_F / (sizes_F.sum() - sizes_F)))
+    value_M = np.asarray(values_M, dtype=np.float64)
+    spread_RM = value_M + math.sqrt(1 + len(sizes_F) * test_to_train) * (resampled_RM - value_M)
+    kept_RM: Floats = np.clip(spread_RM, *bounds)
+    return kept_RM
 
 
 def percentiles(values_R: Floats) -> tuple[float, float]:

@@ -27,6 +27,7 @@ from histozoo.evaluate.resampling import (
     Names,
     class_indices,
     group_indices,
+    over_folds,
     percentiles,
     resample,
     same_rows,
@@ -39,6 +40,13 @@ METRICS: dict[str, bool] = {
 }
 """Metric -> whether higher is better."""
 
+_UNBOUNDED = ("log_loss", "brier_score_loss")
+
+
+def bounds(metric: str) -> tuple[float, float]:
+    """Returns the least and the largest value that a metric can have."""
+    return statistics.bounds(metric) if metric not in _UNBOUNDED else (0.0, float("inf"))
+
 
 def estimate(
     labels_N: ArrayLike,
@@ -46,6 +54,7 @@ def estimate(
     groups_N: Names,
     *,
     metric: str,
+    fold_N: ArrayLike | None = None,
     seed: int = 0,
     resamples: int = 10_000,
 ) -> Estimate:
@@ -58,6 +67,8 @@ def estimate(
             ranking or a guess take any finite scores.
         groups_N: The group of each tile.
         metric: A key of `METRICS`.
+        fold_N: The fold that held each tile out, where classifiers of several folds made the predictions: the interval is then wider, see
+            `resampling.over_folds`.
         seed: Seed of the resampling.
         resamples: Number of resamples.
 
@@ -65,7 +76,7 @@ def estimate(
         UsageError: `HZ-I62` undefined, on all tiles or on most resamples; `HZ-I63` fewer than two groups; `HZ-I64` lengths differ;
             `HZ-I65` not finite, no probabilities, another shape, or no metric of that name.
     """
-    sample = _Sample.of(labels_N, _models(probabilities, metric), groups_N, metric=metric)
+    sample = _Sample.of(labels_N, _models(probabilities, metric), groups_N, metric=metric, fold_N=fold_N)
     return _weighted(sample, np.full(sample.models, 1 / sample.models), seed=seed, resamples=resamples)
 
 
@@ -76,6 +87,7 @@ def difference(
     groups_N: Names,
     *,
     metric: str,
+    fold_N: ArrayLike | None = None,
     seed: int = 0,
     resamples: int = 10_000,
 ) -> Estimate:
@@ -93,7 +105,7 @@ def difference(
             got=f"shape {seconds.shape[1:]}",
             next_step="join them by tile name, never by position",
         )
-    sample = _Sample.of(labels_N, np.concatenate([firsts, seconds]), groups_N, metric=metric)
+    sample = _Sample.of(labels_N, np.concatenate([firsts, seconds]), groups_N, metric=metric, fold_N=fold_N)
     weights_M = np.concatenate([np.full(len(p), s / len(p)) for p, s in ((firsts, 1.0), (seconds, -1.0))])
     return _weighted(sample, weights_M, seed=seed, resamples=resamples)
 
@@ -104,6 +116,7 @@ def bootstrap(
     groups_N: Names,
     *,
     metric: str,
+    fold_N: ArrayLike | None = None,
     seed: int = 0,
     resamples: int = 10_000,
 ) -> tuple[Floats, Floats]:
@@ -111,7 +124,7 @@ def bootstrap(
 
     What histozoo.evaluate.multiple compares. Arguments and errors as in `estimate`.
     """
-    sample = _Sample.of(labels_N, _models(probabilities, metric), groups_N, metric=metric)
+    sample = _Sample.of(labels_N, _models(probabilities, metric), groups_N, metric=metric, fold_N=fold_N)
     return sample.values_M, sample.resampled(seed, resamples)
 
 
@@ -120,22 +133,35 @@ class _Sample(NamedTuple):
     values_M: Floats
     tiles: int
     groups: int
+    fold_N: ArrayLike | None
+    bounds: tuple[float, float]
 
     @classmethod
-    def of(cls, labels_N: ArrayLike, array: Floats, groups_N: Names, *, metric: str) -> _Sample:
+    def of(
+        cls,
+        labels_N: ArrayLike,
+        array: Floats,
+        groups_N: Names,
+        *,
+        metric: str,
+        fold_N: ArrayLike | None = None,
+    ) -> _Sample:
         group_N, groups = group_indices(groups_N, array.shape[1])
+        if fold_N is not None:
+            same_rows(array.shape[1], len(np.asarray(fold_N)), "folds")
         function = _function(labels_N, array, group_N, metric)
         values_M = function(np.ones((1, groups)))[0]
         for value in values_M:
             defined(float(value), labels_N, metric)
-        return cls(function, values_M, array.shape[1], groups)
+        return cls(function, values_M, array.shape[1], groups, fold_N, bounds(metric))
 
     @property
     def models(self) -> int:
         return len(self.values_M)
 
     def resampled(self, seed: int, resamples: int) -> Floats:
-        return resample(self.metric, self.groups, width=self.tiles, seed=seed, resamples=resamples)
+        drawn_RM = resample(self.metric, self.groups, width=self.tiles, seed=seed, resamples=resamples)
+        return over_folds(self.values_M, drawn_RM, self.fold_N, bounds=self.bounds)
 
 
 def _weighted(sample: _Sample, weights_M: Floats, *, seed: int, resamples: int) -> Estimate:

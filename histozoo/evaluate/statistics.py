@@ -25,6 +25,7 @@ from histozoo.evaluate.resampling import (
     Ints,
     class_indices,
     group_indices,
+    over_folds,
     percentiles,
     same_rows,
 )
@@ -122,6 +123,11 @@ labels and guesses are one class.
 """
 
 
+def bounds(metric: str) -> tuple[float, float]:
+    """Returns the least and the largest value that a key of `METRICS` can have."""
+    return (-1.0, 1.0) if metric == "cohen_kappa_quadratic" else (0.0, 1.0)
+
+
 def value(labels_N: ArrayLike, guesses_N: ArrayLike, classes: int, *, metric: str) -> float:
     """Returns a key of `METRICS` on all tiles; errors as in `balanced_accuracy`."""
     return _defined(confusion(labels_N, guesses_N, classes), metric)
@@ -149,6 +155,7 @@ def estimate(
     *,
     classes: int,
     metric: str = "balanced_accuracy",
+    fold_N: ArrayLike | None = None,
     seed: int = 0,
     resamples: int = 10_000,
 ) -> Estimate:
@@ -160,6 +167,8 @@ def estimate(
         groups_N: The group of each tile.
         classes: Number of classes K.
         metric: A key of `METRICS`.
+        fold_N: The fold that held each tile out, where classifiers of several folds made the guesses: the interval is then wider, see
+            `resampling.over_folds`.
         seed: Seed of the resampling.
         resamples: Number of resamples.
 
@@ -168,7 +177,7 @@ def estimate(
     """
     guesses_MN = np.atleast_2d(np.asarray(guesses_N))
     weights_M = np.full(len(guesses_MN), 1 / len(guesses_MN))
-    options = _Options(classes, metric, seed, resamples)
+    options = _Options(classes, metric, fold_N, seed, resamples)
     return _weighted(labels_N, guesses_MN, groups_N, weights_M=weights_M, options=options)
 
 
@@ -180,6 +189,7 @@ def difference(
     *,
     classes: int,
     metric: str = "balanced_accuracy",
+    fold_N: ArrayLike | None = None,
     seed: int = 0,
     resamples: int = 10_000,
 ) -> Estimate:
@@ -193,7 +203,7 @@ def difference(
         [np.full(len(g), sign / len(g)) for g, sign in ((first_MN, 1.0), (second_MN, -1.0))]
     )
     both_MN = np.concatenate([first_MN, second_MN])
-    options = _Options(classes, metric, seed, resamples)
+    options = _Options(classes, metric, fold_N, seed, resamples)
     return _weighted(labels_N, both_MN, groups_N, weights_M=weights_M, options=options)
 
 
@@ -204,18 +214,22 @@ def bootstrap(
     *,
     classes: int,
     metric: str = "balanced_accuracy",
+    fold_N: ArrayLike | None = None,
     seed: int = 0,
     resamples: int = 10_000,
 ) -> Floats:
     """Returns the metric of M models on R resamples of the groups, `[R, M]`, NaN where a resample lacks a class.
 
     Groups with equal confusion matrices are interchangeable, so their multiplicities are drawn together, from the multinomial
-    distribution over distinct matrices; the result has exactly the distribution of drawing G groups one by one.
+    distribution over distinct matrices; the result has exactly the distribution of drawing G groups one by one. With `fold_N` it is
+    spread as `resampling.over_folds` says.
 
     Raises:
         UsageError: `HZ-I62` an index is no class; `HZ-I63` fewer than two groups; `HZ-I64` lengths differ.
     """
     counts_GX, models = _group_counts(labels_N, guesses_MN, groups_N, classes)
+    if fold_N is not None:
+        same_rows(len(np.asarray(groups_N)), len(np.asarray(fold_N)), "folds")
     patterns_PX, times_P = np.unique(counts_GX, axis=0, return_counts=True)
     generator = np.random.default_rng(seed)
     values, at_once = [], max(1, _DRAWS_AT_ONCE // len(patterns_PX))
@@ -224,7 +238,8 @@ def bootstrap(
         drawn_RP = generator.multinomial(len(counts_GX), times_P / len(counts_GX), size=size)
         counts_RX = drawn_RP.astype(np.float64) @ patterns_PX
         values.append(METRICS[metric](counts_RX.reshape(size, models, classes, classes)))
-    return np.concatenate(values)
+    values_M = METRICS[metric](counts_GX.sum(0).reshape(models, classes, classes))
+    return over_folds(values_M, np.concatenate(values), fold_N, bounds=bounds(metric))
 
 
 def _group_counts(
@@ -248,6 +263,7 @@ def _group_counts(
 class _Options(NamedTuple):
     classes: int
     metric: str
+    fold_N: ArrayLike | None
     seed: int
     resamples: int
 

@@ -44,6 +44,7 @@ class Cell:
         groups_N: Their groups.
         scores_NK: float32 scores.
         probabilities: Whether the scores are probabilities.
+        fold_N: The fold that held each row out, all one for a split; None counts as a split.
         facts: What else is worth telling, as JSON types: settings chosen, seconds, spread over episodes.
     """
 
@@ -60,6 +61,7 @@ class Cell:
     groups_N: NDArray[Any]
     scores_NK: NDArray[np.float32]
     probabilities: bool
+    fold_N: NDArray[np.int64] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -116,6 +118,7 @@ def cell(
         groups_N=labelled.groups_N[rows_N],
         scores_NK=found.scores_NK[order],
         probabilities=found.probabilities,
+        fold_N=found.fold_N[order],
         facts=facts,
     )
 
@@ -158,16 +161,17 @@ def read(path: Path) -> tuple[Predictions, dict[str, Any]]:
         whole = _hash(arrays, metadata["histozoo"]) == metadata["sha256"]
         said = json.loads(metadata["histozoo"])
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+        raise damaged(path, f"{type(error).__name__}: {error}") from error
     if not whole:
-        raise _damaged(path, "another sha256 than it was written with")
+        raise damaged(path, "another sha256 than it was written with")
     if said["key"] != path.stem:
-        raise _damaged(path, f"the file {said['key']} under another name")
+        raise damaged(path, f"the file {said['key']} under another name")
     found = Predictions(c_F=tuple(said["c_F"]), probabilities=said["probabilities"], **arrays)
     return found, said["facts"]
 
 
-def _damaged(path: Path, got: str) -> IntegrityError:
+def damaged(path: Path, got: str) -> IntegrityError:
+    """Returns the error `HZ-I75` for a kept file that is not as it was written."""
     return IntegrityError(
         "HZ-I75",
         "a stored prediction is damaged",

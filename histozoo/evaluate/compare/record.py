@@ -59,7 +59,12 @@ def _estimates(
     ours: Sequence[Cell], others: Sequence[Cell], metric: str, *, seed: int, resamples: int
 ) -> Iterator[tuple[Subject, Estimate]]:
     labels_N, groups_N = ours[0].labels_N, ours[0].groups_N
-    how: dict[str, Any] = {"metric": metric, "seed": seed, "resamples": resamples}
+    how: dict[str, Any] = {
+        "metric": metric,
+        "fold_N": ours[0].fold_N,
+        "seed": seed,
+        "resamples": resamples,
+    }
     trained_MNK = np.stack([c.scores_NK for c in ours])
     yield "trained", scored.estimate(labels_N, trained_MNK, groups_N, **how)
     if others:

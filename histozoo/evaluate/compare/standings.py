@@ -179,6 +179,7 @@ def _task(cells: Sequence[Cell], models: Sequence[str], metric: str, seed: int, 
         np.stack([c.scores_NK for c in ordered]),
         first.groups_N,
         metric=metric,
+        fold_N=first.fold_N,
         seed=seed,
         resamples=resamples,
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from histozoo.evaluate.resampling import Estimate, Floats
+from histozoo.evaluate.resampling import Estimate, Floats, Ints
 from histozoo.evaluate.result import Result, Subject
 from histozoo.evaluate.slides import scores
 from histozoo.evaluate.slides.bags import Bags
@@ -30,6 +30,7 @@ class Setting:
         folds: Number of folds.
         resamples: Bootstrap resamples.
         left_out: Whether no tile of the task's lineage was in the training corpus.
+        fold_S: The fold that held each slide out; None where no folds were made.
     """
 
     seeds: tuple[int, ...]
@@ -37,6 +38,7 @@ class Setting:
     folds: int
     resamples: int
     left_out: bool
+    fold_S: Ints | None = None
 
 
 def summarise(bags: Bags, found: Probabilities, setting: Setting) -> dict[str, Any]:
@@ -75,6 +77,7 @@ def _estimates(
         bags.patients,
         values_MSK,
         minus_MSK=minus_MSK,
+        fold_S=setting.fold_S,
         seed=setting.seed,
         resamples=setting.resamples,
     )

@@ -13,16 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from histozoo.evaluate import auroc, statistics
-from histozoo.evaluate.resampling import (
-    Estimate,
-    Floats,
-    Ints,
-    group_indices,
-    percentiles,
-    resample,
-    same_rows,
-)
+from histozoo.evaluate import auroc, scored, statistics
+from histozoo.evaluate.resampling import Estimate, Floats, Ints, same_rows
 
 METRICS = ("balanced_accuracy", "accuracy", "roc_auc_ovr")
 """What is measured of slides, named as scikit-learn's scorers."""
@@ -34,6 +26,7 @@ def estimates(
     probabilities_MSK: Floats,
     *,
     minus_MSK: Floats | None = None,
+    fold_S: Ints | None = None,
     seed: int = 0,
     resamples: int = 10_000,
 ) -> dict[str, Estimate]:
@@ -44,6 +37,7 @@ def estimates(
         patients: Patient of each slide.
         probabilities_MSK: Of the classes, from each seed.
         minus_MSK: Where given, the metric of these on the same resamples is subtracted.
+        fold_S: The fold that held each slide out: intervals are then wider, see `resampling.over_folds`.
         seed: Of the resampling.
         resamples: Their number.
 
@@ -54,12 +48,10 @@ def estimates(
     all_MSK = np.concatenate(parts)
     auroc.finite(all_MSK, "probabilities")
     same_rows(len(labels_S), all_MSK.shape[1], "probabilities")
-    weights_M = np.concatenate(
-        [np.full(len(p), sign / len(p)) for p, sign in zip(parts, (1, -1), strict=False)]
-    )
     found: dict[str, Estimate] = {}
     for metric in METRICS[:2]:
-        options: Any = {"classes": all_MSK.shape[2], "metric": metric, "seed": seed, "resamples": resamples}
+        options: Any = {"classes": all_MSK.shape[2], "metric": metric, "fold_N": fold_S}
+        options |= {"seed": seed, "resamples": resamples}
         first_MS = probabilities_MSK.argmax(2)
         if minus_MSK is None:
             found[metric] = statistics.estimate(labels_S, first_MS, patients, **options)
@@ -67,26 +59,9 @@ def estimates(
             found[metric] = statistics.difference(
                 labels_S, first_MS, minus_MSK.argmax(2), patients, **options
             )
-    found[METRICS[2]] = _ranked(labels_S, patients, all_MSK, weights_M, seed=seed, resamples=resamples)
+    how: Any = {"metric": METRICS[2], "fold_N": fold_S, "seed": seed, "resamples": resamples}
+    if minus_MSK is None:
+        found[METRICS[2]] = scored.estimate(labels_S, probabilities_MSK, patients, **how)
+    else:
+        found[METRICS[2]] = scored.difference(labels_S, probabilities_MSK, minus_MSK, patients, **how)
     return found
-
-
-def _ranked(
-    labels_S: Ints, patients: Sequence[str], all_MSK: Floats, weights_M: Floats, *, seed: int, resamples: int
-) -> Estimate:
-    group_S, groups = group_indices(patients, len(labels_S))
-    metric = auroc.ranking(labels_S, all_MSK, group_S, metric=METRICS[2])
-    value = auroc.defined(float(metric(np.ones((1, groups)))[0] @ weights_M), labels_S, METRICS[2])
-    values_R = (
-        resample(metric, groups, width=all_MSK[..., 0].size, seed=seed, resamples=resamples) @ weights_M
-    )
-    low, high = percentiles(values_R)
-    return Estimate(
-        value=value,
-        low=low,
-        high=high,
-        n=len(labels_S),
-        n_groups=groups,
-        resamples=resamples,
-        undefined=int(np.isnan(values_R).sum()),
-    )

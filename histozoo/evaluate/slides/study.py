@@ -183,7 +183,12 @@ def study(
         if progress:
             progress(done, len(todo))
     setting = Setting(
-        seeds=plan.seeds, seed=plan.seed, folds=plan.folds, resamples=plan.resamples, left_out=left_out
+        seeds=plan.seeds,
+        seed=plan.seed,
+        folds=plan.folds,
+        resamples=plan.resamples,
+        left_out=left_out,
+        fold_S=fold_S,
     )
     report = summarise(bags, _gathered(bags, stored, plan), setting)
     durable.write_json(Path(out) / "results.json", report)
