@@ -15,7 +15,7 @@ from typing import Any
 
 from histozoo import artifact, card, durable, gates, scan
 from histozoo.errors import HistozooError, IntegrityError, UsageError
-from histozoo.registry import Entry, parse_entry, read_entry
+from histozoo.registry import Entry, Published, parse_entry, read_entry
 
 REQUIRED = ("model.safetensors", "config.json", "README.md", "golden.safetensors")
 OPTIONAL = ("heads.safetensors", "optimizer.safetensors")
@@ -146,8 +146,12 @@ def _files(bundle: Bundle) -> list[str]:
     known = {*REQUIRED, *OPTIONAL}
     extra = sorted(p.name for p in bundle.folder.iterdir() if p.name not in known)
     failures = [f"files: HZ-G49 {name} is not part of a bundle; move it away" for name in extra]
-    for named in (bundle.local.weights, bundle.local.golden):
+    states = (Published(**file) for file in bundle.local.ours.get("training_state", {}).values())
+    for named in (bundle.local.weights, bundle.local.golden, *states):
         path = bundle.folder / named.file
+        if not path.is_file():
+            failures.append(f"files: HZ-U14 {named.file} is missing")
+            continue
         size, digest = path.stat().st_size, artifact.sha256_file(path)
         if (size, digest) != (named.bytes, named.sha256):
             got = f"sha256 {digest} ({size:,} bytes)"

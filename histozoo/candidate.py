@@ -195,7 +195,8 @@ def draft(run: Run, facts: Facts, *, rounding: str, parents: list[dict[str, Any]
             "schema": 1,
             "name": e["name"],
             "weights": _weights(e["name"]),
-            "golden": {"file": "golden.safetensors", "sha256": ZERO_HASH, "bytes": 1},
+            "golden": _file("golden.safetensors"),
+            "training_state": {part: _file(f"{part}.safetensors") for part in ("heads", "optimizer")},
             "contract": _contract(e, facts, mpp_reason),
             "recipe": e["recipe"],
             "experiment": e,
@@ -237,6 +238,10 @@ def _weights(name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _file(name: str) -> dict[str, Any]:
+    return {"file": name, "sha256": ZERO_HASH, "bytes": 1}
+
+
 def _mpp_reason(data: Mapping[str, Mapping[str, Any]], tile_px: int) -> str:
     """Says why no pixel size is promised: training resizes every tile, whatever its source's pixel size."""
     stated = ", ".join(f"{task} {d['mpp'] if d.get('mpp') else 'not stated'}" for task, d in data.items())
@@ -254,7 +259,9 @@ def _notes(environment: Mapping[str, Any], data: Mapping[str, Mapping[str, Any]]
 
 
 def parents_of(experiment: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns what the run was initialised from: name, sha256 where it is known, licence."""
+    """Returns what a run starts from, as its run folder has it, or by `init`: name, sha256 where it is known, licence."""
+    if "parents" in experiment:
+        return list(experiment["parents"])
     init = str(experiment.get("init", "random"))
     if init == "random":
         return []
@@ -266,5 +273,5 @@ def parents_of(experiment: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [{"name": init, "sha256": None, "licence": cfg.license or "unknown"}]
     from histozoo import registry
 
-    parent = registry.entry(init).raw["histozoo"]
-    return [{"name": init, "sha256": parent["weights"]["sha256"], "licence": parent["licence"]["id"]}]
+    parent = registry.resolve(init)
+    return [{"name": parent.name, "sha256": parent.weights.sha256, "licence": parent.licence}]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,12 @@ from torch.utils.data import SequentialSampler, default_collate
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
-from histozoo import artifact, checkpoints, durable
+from histozoo import artifact, checkpoints, continuing, durable
 from histozoo.errors import IntegrityError
 from histozoo.experiment import Experiment
 from histozoo.hooks import Metrics, Progress, RecipeHooks, Signals
 from histozoo.recipes import Recipe
+from histozoo.recipes.lars import LARS
 from histozoo.run_folder import contiguous
 
 NON_FINITE_LIMIT = 3
@@ -65,6 +66,7 @@ class Engine(Trainer):
         evaluate_recipe: Returns validation metrics; called every `eval_every` steps and at the end.
         workers: Loader processes.
         device: `cpu`, or `auto` for what is there.
+        optimizer_state: State of another run's optimizer to begin with, by parameter name.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Engine(Trainer):
         evaluate_recipe: Evaluate,
         workers: int = 0,
         device: str = "auto",
+        optimizer_state: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.recipe, self.experiment, self.run, self.evaluate_recipe = (
             recipe,
@@ -85,6 +88,7 @@ class Engine(Trainer):
             evaluate_recipe,
         )
         self.signals = Signals()
+        self._inherited = optimizer_state
         self._dropped_in_a_row, self._evaluated_at = 0, -1
         # Every process sees a different batch, so a run on W processes consumes W times the samples of each step.
         arguments = TrainingArguments(
@@ -134,8 +138,12 @@ class Engine(Trainer):
             groups, e = self.recipe.param_groups(), self.experiment
             if e.optimizer == "sgd":
                 self.optimizer = torch.optim.SGD(groups, lr=e.lr, momentum=e.momentum)
+            elif e.optimizer == "lars":
+                self.optimizer = LARS(groups, lr=e.lr, momentum=e.momentum)
             else:
                 self.optimizer = torch.optim.AdamW(groups, lr=e.lr, fused=True)
+            if self._inherited:
+                continuing.take_optimizer(self.optimizer, self.recipe, self._inherited)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
+import json
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from histozoo.errors import UsageError
+from histozoo.experiment_values import check_keys, convert, fill, table, wrong
 from histozoo.registry import check_name
 
 
@@ -24,7 +26,8 @@ class Experiment:
         architecture: Exact timm name, from `name`.
         recipe: File stem in histozoo/recipes, from `name`.
         preset: Which of the recipe's presets fills the gaps.
-        init: `random`, `timm:<model>` (timm's pretrained weights) or the name of a zoo entry.
+        init: `random`, `timm:<model>` (timm's pretrained weights), the name of a zoo entry or a bundle folder.
+        inherit: What is taken from a zoo entry or bundle: its `backbone`, or `everything`: heads, teachers, queues, optimizer state too.
         tasks: Names of the tasks trained on.
         seed: Seed of initialisation, sampling and augmentation.
         split_seed: Seed of the train/validation/test split.
@@ -38,8 +41,12 @@ class Experiment:
         accumulate: Batches per optimizer step.
         precision: `bf16` (autocast) or `fp32`.
         eval_every, save_every: In optimizer steps.
+        optimizer: `sgd`, `adamw` or `lars`.
+        lr, momentum, weight_decay, max_grad_norm: Of the optimizer; momentum is that of sgd and lars, a norm of 0 clips nothing.
         corpus: One sentence on the corpus, for the card.
         intended_use, limits: For the card.
+        own: What only this recipe has (`Recipe.own`), such as `head_warmup_steps` or the tables `objective` and `views`. In the file they
+            stand among the others.
     """
 
     name: str
@@ -47,6 +54,7 @@ class Experiment:
     recipe: str
     preset: str
     init: str
+    inherit: str
     tasks: tuple[str, ...]
     seed: int
     split_seed: int
@@ -63,47 +71,51 @@ class Experiment:
     precision: str
     eval_every: int
     save_every: int
-    loss: str
     optimizer: str
     lr: float
-    head_lr_factor: float
     momentum: float
     weight_decay: float
-    schedule: str
-    warmup_steps: int
-    head_warmup_steps: int
-    head_warmup_lr: float
-    transplant_batches: int
     max_grad_norm: float
-    flip: bool
-    rot90: bool
-    area: tuple[float, float]
-    aspect: float
-    colour: float
-    stain: float
     corpus: str
     intended_use: str
     limits: str
+    own: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def settings(self) -> dict[str, Any]:
-        """Returns the fields as JSON types, in the order of the class."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        """Returns all settings as JSON types, the recipe's own among them."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        own = fields.pop("own")
+        settings: dict[str, Any] = json.loads(json.dumps({**fields, **own}))
+        return settings
 
 
+_COMMON = {f.name: str(f.type) for f in dataclasses.fields(Experiment) if f.name != "own"}
 _DEFAULTS: dict[str, Any] = {
-    "preset": "modern", "init": "random", "seed": 0, "split_seed": 0, "turned": True, "alpha": 0.0, "accumulate": 1, "precision": "bf16",
+    "preset": "modern", "init": "random", "inherit": "backbone", "seed": 0, "split_seed": 0, "turned": True, "alpha": 0.0,
+    "accumulate": 1, "precision": "bf16",
     "eval_every": 500, "save_every": 500, "corpus": "", "intended_use": "", "limits": "",
 }  # fmt: skip
-_CHOICES = {
-    "precision": ("bf16", "fp32"),
-    "optimizer": ("sgd", "adamw"),
-    "schedule": ("constant", "cosine"),
-    "loss": ("batch_mean", "task_mean"),
+_LABELLED = {
+    "loss": "str", "head_lr_factor": "float", "schedule": "str", "warmup_steps": "int", "head_warmup_steps": "int",
+    "head_warmup_lr": "float", "transplant_batches": "int", "flip": "bool", "rot90": "bool", "area": "tuple[float, float]",
+    "aspect": "float", "colour": "float", "stain": "float",
+}  # fmt: skip
+_UNLABELLED = {"objective": "table", "views": "table", "unlabelled": "table"}
+OWN = {
+    "multitask": _LABELLED,
+    "multitaskssl": {
+        **_LABELLED,
+        **_UNLABELLED,
+        "ssl": "str",
+        "ssl_weight": "float",
+        "unlabelled_share": "float",
+    },
 }
+"""Keys that only one recipe has, and their types; every other recipe is self-supervised and has `_UNLABELLED`."""
 
 
 def read(path: str | Path, **overrides: Any) -> Experiment:
-    """Reads an experiment; `overrides` win over the file.
+    """Reads an experiment; `overrides` win over the file, in a table key by key.
 
     Raises:
         UsageError: `HZ-U41` no such file or no TOML, `HZ-U42` unknown key, `HZ-U43` a value of the wrong type or range.
@@ -127,24 +139,15 @@ def glance(path: str | Path, **overrides: Any) -> dict[str, Any]:
             where=path,
             next_step="see experiments/ for examples",
         ) from error
-    raw = {**raw, **overrides}
-    _check_keys(raw, path)
+    merged = {
+        k: {**raw[k], **v}
+        for k, v in overrides.items()
+        if isinstance(v, dict) and isinstance(raw.get(k), dict)
+    }
+    raw = {**raw, **overrides, **merged}
+    known = {*_COMMON, *(key for keys in OWN.values() for key in keys)}
+    check_keys(raw, known, path)
     return raw
-
-
-def _check_keys(raw: dict[str, Any], where: object) -> None:
-    fields = [f.name for f in dataclasses.fields(Experiment)]
-    for key in raw:
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1, cutoff=0.65)
-            raise UsageError(
-                "HZ-U42",
-                f"unknown experiment key {key!r}",
-                where=where,
-                expected=f"did you mean {near[0]!r}?" if near else f"one of {', '.join(sorted(fields))}",
-                got=key,
-                next_step="correct or remove the key",
-            )
 
 
 def resolve(raw: dict[str, Any], *, where: object = "") -> Experiment:
@@ -153,19 +156,74 @@ def resolve(raw: dict[str, Any], *, where: object = "") -> Experiment:
     Raises:
         UsageError: `HZ-U42` unknown key, with the nearest known one; `HZ-U43` a value of the wrong type or range.
     """
-    _check_keys(raw, where)
-    fields = {f.name: f.type for f in dataclasses.fields(Experiment)}
     values = {**_DEFAULTS, **raw}
     architecture, _, tag = check_name(values.get("name")).partition(".")
     recipe = tag.partition("_")[0]
-    values = {
-        **_preset(recipe, values["preset"], where),
-        "architecture": architecture,
-        "recipe": recipe,
-        **values,
+    preset = _preset(recipe, values["preset"], where)
+    own = OWN.get(recipe, _UNLABELLED)
+    check_keys(raw, {*_COMMON, *own}, where)
+    named = {"architecture": architecture, "recipe": recipe}
+    tables = {
+        key: {**preset.get(key, {}), **table(key, raw.get(key, {}), where)}
+        for key, k in own.items()
+        if k == "table"
     }
-    checked = {key: _convert(key, str(kind), values.get(key), where) for key, kind in fields.items()}
-    return Experiment(**checked)
+    values = {**preset, **named, **values, **tables}
+    if recipe not in OWN and not values.get("tasks"):
+        values["tasks"] = ()
+    checked = {key: convert(key, kind, values.get(key), where) for key, kind in {**_COMMON, **own}.items()}
+    if checked["tasks"] == () and not tables.get("unlabelled"):
+        raise wrong("tasks", values.get("tasks"), "at least one task, or [unlabelled] sources", where)
+    checked |= _fill_tables(checked.get("ssl", recipe), tables, where)
+    return Experiment(**{key: checked.pop(key) for key in _COMMON}, own=checked)
+
+
+def _fill_tables(recipe: str, tables: dict[str, dict[str, Any]], where: object) -> dict[str, Any]:
+    """Returns the tables with every default written out: what an experiment was must not depend on today's defaults."""
+    if not tables:
+        return {}
+    from histozoo.data.drawing import View
+    from histozoo.recipes import OBJECTIVES
+
+    if recipe not in OBJECTIVES:
+        raise wrong("ssl", recipe, f"one of {', '.join(OBJECTIVES)}", where)
+    views = dict(tables["views"])
+    crops = {key: views.pop(key, default) for key, default in _CROPS.items()}
+    asymmetric = bool(crops["asymmetric"])
+    unset = {"px", *({"blur_p", "solarise_p"} - views.keys() if asymmetric else ())}
+    strengths = {f.name: f for f in dataclasses.fields(View) if f.name not in unset}
+    filled = {
+        "objective": fill(
+            "objective",
+            {f.name: f for f in dataclasses.fields(OBJECTIVES[recipe])},
+            tables["objective"],
+            where,
+        ),
+        "views": {**_check_crops(crops, where), **fill("views", strengths, views, where, also=_CROPS)},
+    }
+    return {**tables, **filled}
+
+
+_CROPS: dict[str, Any] = {
+    "global_views": 2, "local_views": 0, "local_px": 0, "local_area": (), "asymmetric": False, "without": (),
+}  # fmt: skip
+"""What an experiment says of its views as a whole: how many and how large, whether the two global ones differ, what is left out."""
+
+
+def _check_crops(crops: dict[str, Any], where: object) -> dict[str, Any]:
+    kinds = {"global_views": "int", "local_views": "int", "local_px": "int", "asymmetric": "bool"}
+    checked = {key: convert(key, kind, crops[key], where) for key, kind in kinds.items()}
+    checked["without"] = (
+        convert("without", "tuple[str, ...]", crops["without"], where) if crops["without"] else ()
+    )
+    area = crops["local_area"]
+    checked["local_area"] = convert("local_area", "tuple[float, float]", area, where) if area else ()
+    if checked["global_views"] not in (1, 2):
+        raise wrong("global_views", checked["global_views"], "1 or 2", where)
+    if checked["local_views"] < 0 or (checked["local_views"] > 0) != (checked["local_px"] > 0):
+        got = {key: checked[key] for key in ("local_views", "local_px")}
+        raise wrong("local_views", got, "both above 0, or both 0", where)
+    return checked
 
 
 def _preset(recipe: str, preset: object, where: object) -> dict[str, Any]:
@@ -181,56 +239,3 @@ def _preset(recipe: str, preset: object, where: object) -> dict[str, Any]:
             "HZ-U43", f"unknown preset of {recipe}", where=where, expected=f"one of {known}", got=preset
         )
     return PRESETS[recipe][str(preset)]
-
-
-def _convert(key: str, kind: str, value: Any, where: object) -> Any:
-    """Returns `value` as the field's type, refusing what is not exactly that (a float for an int, a string for a number)."""
-    if kind.startswith("tuple"):
-        item = "str" if "str" in kind else "float"
-        count = kind.count(item) if "..." not in kind else None
-        good = isinstance(value, list | tuple) and len(value) > 0 and count in (None, len(value))
-        good = good and all(_is(item, v) for v in value)
-        result: Any = tuple(float(v) if item == "float" else v for v in value) if good else None
-    else:
-        good = _is(kind, value) and value in _CHOICES.get(key, (value,)) and _in_range(key, value)
-        result = float(value) if good and kind == "float" else value
-    if not good:
-        expected = " or ".join(_CHOICES.get(key, (kind,))) + (", at least 1" if key in _POSITIVE else "")
-        raise UsageError(
-            "HZ-U43",
-            f"experiment key {key!r} has a wrong value",
-            where=where,
-            expected=expected,
-            got=repr(value),
-        )
-    return result
-
-
-_POSITIVE = (
-    "steps",
-    "batch_size",
-    "accumulate",
-    "tile_px",
-    "pack_px",
-    "train_px",
-    "eval_every",
-    "save_every",
-)
-_NOT_NEGATIVE = (
-    "seed",
-    "split_seed",
-    "warmup_steps",
-    "head_warmup_steps",
-    "transplant_batches",
-    "lr",
-    "weight_decay",
-)
-
-
-def _in_range(key: str, value: Any) -> bool:
-    return not (key in _POSITIVE and value < 1) and not (key in _NOT_NEGATIVE and value < 0)
-
-
-def _is(kind: str, value: Any) -> bool:
-    types: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "str": str, "bool": bool}
-    return isinstance(value, types[kind]) and (kind == "bool" or not isinstance(value, bool))

@@ -67,11 +67,20 @@ class RecipeHooks(TrainerCallback):
         self.recipe, self.seed, self.stop_asked = recipe, seed, stop_asked
 
     def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        optimizer: Any = None,
+        **_: Any,
     ) -> None:
-        """Seeds torch for this step and tells the recipe."""
+        """Seeds torch for this step, tells the recipe, and sets the weight decay where the recipe has a schedule for it."""
         torch.manual_seed((self.seed << 32) + (state.global_step << 8) + args.process_index)
         self.recipe.on_step(state.global_step)
+        for number, group in enumerate(optimizer.param_groups if optimizer is not None else ()):
+            decay = self.recipe.weight_decay_at(number, state.global_step)
+            if decay is not None:
+                group["weight_decay"] = decay
 
     def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
         """Gradients are complete."""

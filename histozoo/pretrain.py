@@ -8,7 +8,6 @@ Starting the same command again continues the run; final weights are bit-identic
 
 from __future__ import annotations
 
-import difflib
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,17 +16,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import default_collate
+from torch.utils.data import Dataset, default_collate
 
-from histozoo import checkpoints, devices, durable, run_folder
+from histozoo import (
+    candidate,
+    checkpoints,
+    continuing,
+    devices,
+    durable,
+    registry,
+    run_folder,
+    unlabelled_data,
+)
 from histozoo import experiment as experiments
-from histozoo.data.mixing import MixedTiles, TaskTiles
-from histozoo.data.views import Views, normalise
-from histozoo.errors import Interrupted, UsageError
+from histozoo.assemble import build_recipe, check_start
+from histozoo.data.streamed import Mixable
+from histozoo.data.views import normalise
+from histozoo.errors import Interrupted
 from histozoo.evaluate.statistics import balanced_accuracy
 from histozoo.experiment import Experiment
-from histozoo.recipes import RECIPES, Recipe
-from histozoo.training_data import Prepared, describe, fingerprints, kept_tasks, prepare_tasks
+from histozoo.recipes import Recipe
+from histozoo.training_data import Prepared, describe, fingerprints, kept_tasks, prepare_tasks, sequence
 
 
 def run(
@@ -66,7 +75,11 @@ def run(
     experiment = experiments.read(experiment_path, **overrides)
     kept = kept_tasks(experiment, leave_out)
     folder = Path(runs) / "-without-".join([experiment.name, *leave_out])
-    settings = {**experiment.settings(), "leave_out": list(leave_out)}
+    parents = candidate.parents_of(experiment.settings())
+    settings = {**experiment.settings(), "leave_out": list(leave_out), "parents": parents}
+    settings |= (
+        {"init": parents[0]["name"]} if parents else {}
+    )  # of a bundle folder its name: where it lay says nothing
     done = (folder / "final" / "DONE.json").exists()
     if done and not accept_change:
         run_folder.compare(folder, {"experiment.json": settings, "data.json": fingerprints(kept, data_root)})
@@ -85,88 +98,35 @@ def run(
         prepared = prepare_tasks(
             experiment, data_root=data_root, cache=Path(runs) / "tiles", leave_out=leave_out
         )
+        sources = unlabelled_data.open_all(
+            experiment, data_root=data_root, cache=Path(runs) / "tiles", leave_out=leave_out
+        )
         if run_folder.is_first_process():
             facts = {
-                "data.json": {name: describe(p) for name, p in prepared.items()},
+                "data.json": {**{name: describe(p) for name, p in prepared.items()}, **sources.facts},
                 "environment.json": run_folder.environment(),
                 "experiment.json": settings,
             }
             run_folder.record(folder, facts, accept_change=accept_change)
         if not done:
             _train(
-                folder, experiment, prepared, resume_step=resume_step, workers=workers, device=device, say=say
+                folder,
+                experiment,
+                prepared,
+                sources.sets,
+                resume_step=resume_step,
+                workers=workers,
+                device=device,
+                say=say,
             )
     return folder
-
-
-def build_recipe(experiment: Experiment, tasks: Mapping[str, Prepared]) -> Recipe:
-    """Builds trunk, heads and views; every weight is a function of `experiment.seed` and `experiment.init`."""
-    torch.manual_seed(experiment.seed)
-    views = Views(
-        px=experiment.train_px,
-        mean=experiment.mean,
-        std=experiment.std,
-        flip=experiment.flip,
-        rot90=experiment.rot90,
-        area=experiment.area,
-        aspect=experiment.aspect,
-        colour=experiment.colour,
-        stain=experiment.stain,
-    )
-    classes = {name: len(p.task.classes) for name, p in tasks.items()}
-    recipe = RECIPES[experiment.recipe](
-        _backbone(experiment), classes, views=views, settings=experiment.settings()
-    )
-    return recipe.to(memory_format=torch.channels_last)
-
-
-def check_start(experiment: Experiment) -> None:
-    """Refuses an architecture or a start that nobody has, before tiles are decoded.
-
-    Raises:
-        UsageError: `HZ-U43`, timm has no such architecture or no such pretrained weights; `HZ-C19`, `HZ-C20`, no such entry.
-    """
-    import timm
-
-    from histozoo import registry
-
-    start = experiment.init.removeprefix("timm:")
-    if experiment.init not in ("random", f"timm:{start}"):
-        registry.resolve(experiment.init)
-    for name, there in (
-        (experiment.architecture, timm.is_model(experiment.architecture)),
-        (start, not experiment.init.startswith("timm:") or timm.is_model_pretrained(start)),
-    ):
-        if not there:
-            near = difflib.get_close_matches(name, timm.list_models(), 3, 0.5)
-            raise UsageError(
-                "HZ-U43",
-                f"timm has no {'model' if name == experiment.architecture else 'pretrained weights'} of this name",
-                expected=f"such as {', '.join(near)}" if near else "a name that timm.list_models() gives",
-                got=name,
-            )
-
-
-def _backbone(experiment: Experiment) -> torch.nn.Module:
-    import timm
-
-    model: torch.nn.Module
-    if experiment.init == "random":
-        model = timm.create_model(experiment.architecture, num_classes=0)
-        return model
-    if not experiment.init.startswith("timm:"):
-        from histozoo.loading import load
-
-        model = load(experiment.init)
-        return model.train()
-    model = timm.create_model(experiment.init.removeprefix("timm:"), pretrained=True, num_classes=0)
-    return model
 
 
 def _train(
     folder: Path,
     experiment: Experiment,
     tasks: Mapping[str, Prepared],
+    unlabelled: Mapping[str, Mixable],
     *,
     resume_step: int | None,
     workers: int,
@@ -175,21 +135,23 @@ def _train(
 ) -> None:
     from histozoo.engine import Engine  # here, since it takes seconds to import, and mistakes are told before
 
-    recipe = build_recipe(experiment, tasks)
-    sources = {
-        name: TaskTiles(tiles_NHWC=p.packed_NHWC, labels_N=p.labels_N, rows=p.split.train)
-        for name, p in tasks.items()
-    }
+    recipe = build_recipe(experiment, {name: len(p.task.classes) for name, p in tasks.items()})
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     samples = experiment.steps * experiment.batch_size * experiment.accumulate * processes
-    dataset = MixedTiles(sources, seed=experiment.seed, samples=samples, alpha=experiment.alpha)
+    dataset = sequence(experiment, tasks, unlabelled, samples=samples, uniforms=recipe.uniforms)
     checkpoint = (
         checkpoints.explicit(folder, resume_step) if resume_step else checkpoints.newest_valid(folder)
     )
     if checkpoint:
         say(f"continuing from {checkpoint.name} of {experiment.steps} steps")
-    if checkpoint is None and experiment.transplant_batches and experiment.init != "random":
-        recipe.prepare(_mixed_batches(dataset, experiment))
+    transplant = experiment.own.get("transplant_batches", 0)
+    if checkpoint is None and transplant and experiment.init != "random":
+        recipe.prepare(_first_batches(dataset, experiment.batch_size, transplant))
+    inherited = {}
+    if checkpoint is None and experiment.inherit == "everything":
+        parent = registry.resolve(experiment.init)
+        inherited = continuing.training_state(parent)
+        continuing.take_heads(recipe, inherited["heads"], parent=parent.name)
     engine = Engine(
         recipe,
         experiment=experiment,
@@ -198,6 +160,7 @@ def _train(
         evaluate_recipe=lambda r: validate(r, tasks, experiment),
         workers=workers,
         device=device,
+        optimizer_state=inherited.get("optimizer"),
     )
     with engine.signals.caught():
         engine.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -213,10 +176,11 @@ def _train(
         run_folder.finish(folder, recipe, engine.optimizer)
 
 
-def _mixed_batches(dataset: MixedTiles, experiment: Experiment) -> Iterator[dict[str, torch.Tensor]]:
-    for batch in range(experiment.transplant_batches):
-        first = batch * experiment.batch_size
-        yield default_collate([dataset[i] for i in range(first, first + experiment.batch_size)])
+def _first_batches(
+    dataset: Dataset[dict[str, Any]], size: int, batches: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    for first in range(0, size * batches, size):
+        yield default_collate([dataset[i] for i in range(first, first + size)])
 
 
 @torch.inference_mode()
@@ -235,4 +199,6 @@ def validate(recipe: Recipe, tasks: Mapping[str, Prepared], experiment: Experime
             guesses.append(logits_BK.argmax(1).cpu().numpy())
         classes = len(p.task.classes)
         scores[f"val_{name}"] = balanced_accuracy(p.labels_N[p.split.val], np.concatenate(guesses), classes)
+    if not scores:
+        return {}
     return {**scores, "val_balanced_accuracy": float(np.mean(list(scores.values())))}

@@ -161,9 +161,9 @@ def _describe(raw: dict[str, Any], staged: Path, small: bytes, *, zoo: Path) -> 
     """Completes the entry with hashes and sizes, and with the Hub revision if these weights were pushed already; writes config.json."""
     raw = copy.deepcopy(raw)
     h = raw["histozoo"]
-    for part in ("weights", "golden"):
-        path = staged / h[part]["file"]
-        h[part] |= {"sha256": artifact.sha256_file(path), "bytes": path.stat().st_size}
+    for file in (h["weights"], h["golden"], *h["training_state"].values()):
+        path = staged / file["file"]
+        file |= {"sha256": artifact.sha256_file(path), "bytes": path.stat().st_size}
     if small:
         h["weights"]["embedded"] = {
             "file": f"{h['name']}.safetensors",

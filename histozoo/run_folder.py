@@ -137,7 +137,17 @@ def environment() -> dict[str, Any]:
 
     code = Path(__file__).parent
     trained_by = [
-        code / n for n in ("pretrain.py", "training_data.py", "engine.py", "hooks.py", "experiment.py")
+        code / f"{name}.py"
+        for name in (
+            "pretrain",
+            "training_data",
+            "unlabelled_data",
+            "assemble",
+            "engine",
+            "hooks",
+            "experiment",
+            "experiment_values",
+        )
     ]
     trained_by += sorted([*(code / "recipes").glob("*.py"), *(code / "data").glob("*.py")])
     return {

@@ -122,6 +122,7 @@ _PRETRAINED_CFG = record(
     },
     {"min_input_size": list_of(_positive, 3)},
 )
+_PUBLISHED = record({"file": _file, "sha256": _sha256, "bytes": _positive})
 _EMBEDDED = record(
     {"file": _file, "sha256": _sha256, "bytes": _positive, "dtype": one_of("float16", "float32")}
 )
@@ -170,7 +171,7 @@ _HISTOZOO = record(
         "schema": one_of(1),
         "name": _name,
         "weights": _WEIGHTS,
-        "golden": record({"file": _file, "sha256": _sha256, "bytes": _positive}),
+        "golden": _PUBLISHED,
         "contract": _CONTRACT,
         "recipe": text,
         "experiment": mapping(),
@@ -182,7 +183,10 @@ _HISTOZOO = record(
         "limits": text,
         "notes": any_text,
         "withdrawn": or_null(record({"reason": text, "replacement": or_null(_name)})),
-    }
+    },
+    {
+        "training_state": record({"heads": _PUBLISHED, "optimizer": _PUBLISHED})
+    },  # absent from entries of 0.1.0
 )
 _ENTRY = record(
     {

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.utils.data import Dataset
 
 from histozoo.data import splits, tiles
+from histozoo.data.mixing import MixedTiles, TaskTiles
+from histozoo.data.streamed import Mixable, StreamedTiles
+from histozoo.data.unlabelled import TileSet
 from histozoo.errors import UsageError
 from histozoo.experiment import Experiment
+from histozoo.recipes import LABELLED
 from histozoo.tasks import Task, task
+from histozoo.unlabelled_data import PartlyLabelled, lineage, named
 
 FRACTIONS = (0.7, 0.15)
 """Shares of training and validation; the rest is for testing. Pretraining wants most tiles, and no choice is made on the rest."""
@@ -58,7 +64,8 @@ def kept_tasks(experiment: Experiment, leave_out: Sequence[str] = ()) -> list[Ta
         UsageError: `HZ-U44` a left-out lineage that no task of the experiment has, or nothing left to train on.
     """
     chosen = [task(name) for name in experiment.tasks]
-    lineages = {t.lineage for t in chosen}
+    sources = {lineage(name, source) for name, source in named(experiment).items()}
+    lineages = {t.lineage for t in chosen} | sources
     kept = [t for t in chosen if t.lineage not in leave_out]
     if unknown := set(leave_out) - lineages:
         raise UsageError(
@@ -67,7 +74,7 @@ def kept_tasks(experiment: Experiment, leave_out: Sequence[str] = ()) -> list[Ta
             got=", ".join(sorted(unknown)),
             expected=f"some of {', '.join(sorted(lineages))}",
         )
-    if not kept:
+    if not kept and not sources - set(leave_out):
         raise UsageError("HZ-U44", "no task is left to train on", got=f"left out: {', '.join(leave_out)}")
     return kept
 
@@ -125,3 +132,43 @@ def describe(p: Prepared) -> dict[str, Any]:
         "fingerprint": p.fingerprint,
         "split": json.loads(p.split.to_json()),
     }
+
+
+def sequence(
+    experiment: Experiment,
+    tasks: Mapping[str, Prepared],
+    unlabelled: Mapping[str, Mixable],
+    *,
+    samples: int,
+    uniforms: int,
+) -> Dataset[dict[str, Any]]:
+    """Returns the tiles of a run in training order, of tasks those of the training sides: with labels where the recipe learns from them.
+
+    Args:
+        experiment: As resolved.
+        tasks: Decoded and split.
+        unlabelled: Further sets.
+        samples: Length of the sequence.
+        uniforms: Uniform numbers of each sample.
+    """
+    order: dict[str, Any] = {"seed": experiment.seed, "uniforms": uniforms}
+    if experiment.recipe not in LABELLED:
+        weight = {name: float(len(p.split.train)) ** experiment.alpha for name, p in tasks.items()}
+        sets = {
+            name: TileSet(tiles_NHWC=p.packed_NHWC, rows=p.split.train, weight=weight[name])
+            for name, p in tasks.items()
+        }
+        return StreamedTiles({**sets, **unlabelled}, px=experiment.pack_px, samples=samples, **order)
+    labelled = MixedTiles(
+        {
+            name: TaskTiles(tiles_NHWC=p.packed_NHWC, labels_N=p.labels_N, rows=p.split.train)
+            for name, p in tasks.items()
+        },
+        alpha=experiment.alpha,
+        samples=samples,
+        **order,
+    )
+    if not unlabelled:
+        return labelled
+    others = StreamedTiles(unlabelled, px=experiment.pack_px, samples=samples, **order)
+    return PartlyLabelled(labelled, others, share=experiment.own["unlabelled_share"], samples=samples)

@@ -54,7 +54,8 @@ def engine(run: Path, *, recipe_type: type[Multitask] = Multitask, **changes: An
     torch.set_num_threads(1)
     e = settings(**changes)
     torch.manual_seed(e.seed)
-    views = Views(px=32, mean=e.mean, std=e.std, rot90=e.rot90, area=e.area, colour=e.colour, stain=e.stain)
+    strengths = {key: e.own[key] for key in ("rot90", "area", "colour", "stain")}
+    views = Views(px=32, mean=e.mean, std=e.std, **strengths)
     # Drop path makes the run depend on torch's generator, as dropout would.
     backbone = timm.create_model("test_resnet", num_classes=0, drop_path_rate=0.2)
     recipe = recipe_type(backbone, {"a": 2, "b": 3}, views=views, settings=e.settings())

@@ -19,7 +19,7 @@ MINIMAL = {"name": "resnet18.multitask_tiny", "tasks": ["oral_oscc", "glas"]}
 def test_a_minimal_experiment_is_filled_from_the_preset() -> None:
     faithful = experiment.resolve({**MINIMAL, "preset": "faithful"})
     assert (faithful.architecture, faithful.recipe) == ("resnet18", "multitask")
-    assert (faithful.optimizer, faithful.lr, faithful.head_lr_factor, faithful.steps) == (
+    assert (faithful.optimizer, faithful.lr, faithful.own["head_lr_factor"], faithful.steps) == (
         "sgd",
         1e-4,
         5.0,
@@ -29,7 +29,7 @@ def test_a_minimal_experiment_is_filled_from_the_preset() -> None:
 
 
 def test_every_preset_holds_known_fields_only() -> None:
-    fields = {f.name for f in dataclasses.fields(experiment.Experiment)}
+    fields = {f.name for f in dataclasses.fields(experiment.Experiment)} | experiment.OWN["multitask"].keys()
     assert PRESETS["multitask"].keys() == {"faithful", "modern"}
     for preset in PRESETS["multitask"].values():
         assert preset.keys() <= fields
@@ -55,7 +55,7 @@ def test_an_unknown_key_names_the_nearest_known_one(tmp_path: Path) -> None:
         ("lr", "0.1", "float"),
         ("lr", -1.0, "float"),
         ("precision", "fp16", "bf16 or fp32"),
-        ("optimizer", "adam", "sgd or adamw"),
+        ("optimizer", "adam", "sgd or adamw or lars"),
         ("tasks", [], "tuple"),
         ("mean", [0.5, 0.5], "tuple"),
         ("mean", [0.5, 0.5, "0.5"], "tuple"),

@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from histozoo import checkpoints, experiment, pretrain, run_folder, training_data
+from histozoo import assemble, checkpoints, experiment, pretrain, run_folder, training_data
 from histozoo.data.splits import Split
 from histozoo.errors import IntegrityError, ResourceError, UsageError
 from histozoo.tasks import TASKS
@@ -230,9 +230,8 @@ def test_f48_a_second_job_on_the_same_folder_is_refused_and_told_who_owns_it(dra
 
 def test_f45_weights_that_are_not_finite_are_never_finished(drawn: Path) -> None:
     e = experiment.read(drawn)
-    recipe = pretrain.build_recipe(
-        e, training_data.prepare_tasks(e, data_root=drawn.parent / "data", cache=drawn.parent / "cache")
-    )
+    tasks = training_data.prepare_tasks(e, data_root=drawn.parent / "data", cache=drawn.parent / "cache")
+    recipe = assemble.build_recipe(e, {name: len(p.task.classes) for name, p in tasks.items()})
     with torch.no_grad():
         next(recipe.parameters())[0] = float("nan")
     with pytest.raises(IntegrityError, match="HZ-A06"):

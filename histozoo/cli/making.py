@@ -23,6 +23,16 @@ def pretrain(
     leave_out: Annotated[
         list[str] | None, typer.Option(help="A lineage not to train on; may be repeated.")
     ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Start from a zoo entry or bundle folder with its heads and optimizer, or timm:NAME.",
+        ),
+    ] = None,
+    only_backbone: Annotated[
+        bool, typer.Option("--only-backbone", help="Of --from take the backbone alone.")
+    ] = False,
     resume_step: Annotated[int | None, typer.Option(help="Continue from exactly this checkpoint.")] = None,
     accept_change: Annotated[
         bool, typer.Option("--accept-change", help="Continue although code or data changed.")
@@ -37,6 +47,13 @@ def pretrain(
 ) -> None:
     """Train a backbone; the same command continues a stopped run."""
     changes = _overrides(settings or ())
+    if only_backbone and not start_from:
+        raise UsageError(
+            "HZ-U43", "--only-backbone says what to take of --from", next_step="say --from NAME as well"
+        )
+    if start_from:
+        alone = only_backbone or start_from.startswith("timm:")
+        changes |= {"init": start_from, "inherit": "backbone" if alone else "everything"}
     _glance(experiment, data_root, runs, changes)
     from histozoo import pretrain as training  # torch comes with it
 

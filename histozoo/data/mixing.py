@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from histozoo.errors import UsageError
 
 UNIFORMS = 16
-"""Uniform numbers drawn for each sample; `histozoo.data.views.SLOTS` says which is used for what."""
+"""Uniform numbers that a labelled view of a sample needs; `histozoo.data.views.SLOTS` says which is used for what."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +48,20 @@ class MixedTiles(Dataset[dict[str, Any]]):
         seed: Run seed, at least 0.
         samples: Length of the sequence.
         alpha: Exponent of the task size, 0 (uniform over tasks) to 1 (uniform over tiles).
+        uniforms: Uniform numbers of each sample.
 
     Raises:
         UsageError: `HZ-E36`, a task without training tiles.
     """
 
     def __init__(
-        self, tasks: Mapping[str, TaskTiles], *, seed: int, samples: int, alpha: float = 0.0
+        self,
+        tasks: Mapping[str, TaskTiles],
+        *,
+        seed: int,
+        samples: int,
+        alpha: float = 0.0,
+        uniforms: int = UNIFORMS,
     ) -> None:
         if empty := [name for name, t in tasks.items() if len(t.rows) == 0]:
             raise UsageError(
@@ -63,7 +70,7 @@ class MixedTiles(Dataset[dict[str, Any]]):
                 where=", ".join(empty),
                 next_step="leave it out of `tasks` or change the split",
             )
-        self.tasks, self.seed, self.samples = tuple(tasks.values()), seed, samples
+        self.tasks, self.seed, self.samples, self.uniforms = tuple(tasks.values()), seed, samples, uniforms
         sizes_T = np.array([len(t.rows) for t in self.tasks], dtype=np.float64) ** alpha
         self._edges_T = np.cumsum(sizes_T / sizes_T.sum())
 
@@ -71,12 +78,12 @@ class MixedTiles(Dataset[dict[str, Any]]):
         return self.samples
 
     def draw(self, index: int) -> tuple[int, int, NDArray[np.float32]]:
-        """Returns (task index, row of that task, `UNIFORMS` numbers in [0, 1)) of sample `index`."""
+        """Returns (task index, row of that task, `uniforms` numbers in [0, 1)) of sample `index`."""
         # Philox is a counter-based generator: the key alone selects the stream, so no state is carried from sample to sample.
         random = np.random.Generator(np.random.Philox(key=np.array([self.seed, index], dtype=np.uint64)))
         task = min(int(np.searchsorted(self._edges_T, random.random(), side="right")), len(self.tasks) - 1)
         rows = self.tasks[task].rows
-        return task, int(rows[random.integers(len(rows))]), random.random(UNIFORMS, dtype=np.float32)
+        return task, int(rows[random.integers(len(rows))]), random.random(self.uniforms, dtype=np.float32)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         task, row, u_P = self.draw(index)

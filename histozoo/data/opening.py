@@ -24,7 +24,7 @@ from histozoo.data.decoding import read
 from histozoo.data.duplicates import NEAR, SAME
 from histozoo.data.packed_tiles import PackedTiles
 from histozoo.data.slide_tiles import SlideSet
-from histozoo.data.streamed import StreamedTiles, TileSource, open_shards
+from histozoo.data.streamed import Mixable, StreamedTiles, TileSource, open_shards
 from histozoo.data.thinning import thin
 from histozoo.data.unlabelled import as_dataset
 from histozoo.errors import UsageError, all_of
@@ -88,9 +88,23 @@ def open_unlabelled(
             slides that cannot be read.
         IntegrityError: `HZ-E39`, a shard is not what it was.
     """
+    shares, facts = open_sources(sources, px=px, cache=cache, root=root)
+    dataset = StreamedTiles(shares, seed=seed, samples=samples, px=px, uniforms=uniforms)
+    return Opened(dataset, facts)
+
+
+def open_sources(
+    sources: Mapping[str, Mapping[str, Any]], *, px: int, cache: str | Path, root: str | Path
+) -> tuple[dict[str, Mixable], dict[str, Facts]]:
+    """Opens sources of any kinds and returns the sets, to be mixed with others, and the facts; arguments as `open_unlabelled`.
+
+    Raises:
+        UsageError: As `open_unlabelled`.
+        IntegrityError: `HZ-E39`, a shard is not what it was.
+    """
     check_sources(sources)
     durable.remove_stale(cache)
-    shares: dict[str, _Share] = {}
+    shares: dict[str, Mixable] = {}
     facts: dict[str, Facts] = {}
     for name, said in sources.items():
         kind = _kind(name, said)
@@ -99,8 +113,7 @@ def open_unlabelled(
         weight = float(said.get("weight", source.rows))
         shares[name] = _Share(source, weight)
         facts[name] = {"kind": kind, "source": said[kind], "weight": weight, **told}
-    dataset = StreamedTiles(shares, seed=seed, samples=samples, px=px, uniforms=uniforms)
-    return Opened(dataset, facts)
+    return shares, facts
 
 
 def check_sources(sources: Mapping[str, Mapping[str, Any]]) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from histozoo.recipes import parts
 from histozoo.recipes.base import Batch, Recipe
+from histozoo.recipes.presets import PAPER, SMALL
 
 EPSILON = 1e-5
 """Added to the variance, as by the batch norm of the authors' code."""
@@ -37,6 +38,16 @@ class Settings:
     warmup: float = 0.01
     final_lr: float = 0.001
     vector_lr: float = 0.0048 / 0.2
+
+
+PRESETS = {
+    "paper": {
+        **PAPER, "optimizer": "lars", "lr": 1.6, "weight_decay": 1e-6, "batch_size": 2048, "steps": 625_000,
+        "views": {"asymmetric": True},
+    },
+    "small": {**SMALL, "objective": {"hidden": 1024, "outputs": 1024}, "views": {"asymmetric": True}},
+}  # fmt: skip
+"""`paper`: section 2.2, rate 0.2 for 256 tiles, 1000 epochs of ImageNet."""
 
 
 @parts.full_precision

@@ -19,6 +19,8 @@ class Recipe(nn.Module, ABC):
     """
 
     backbone: nn.Module
+    uniforms: int
+    """Uniform numbers that each sample brings for its views and masks."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:

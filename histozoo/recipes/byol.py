@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from histozoo.recipes import parts
 from histozoo.recipes.base import Batch, Recipe
+from histozoo.recipes.presets import PAPER, SMALL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,18 @@ class Settings:
     hidden: int = 4096
     outputs: int = 256
     warmup: float = 0.01
+
+
+PRESETS = {
+    "paper": {
+        **PAPER, "optimizer": "lars", "lr": 3.2, "weight_decay": 1.5e-6, "batch_size": 4096, "steps": 312_500,
+        "views": {"asymmetric": True},
+    },
+    "small": {
+        **SMALL, "objective": {"hidden": 1024, "outputs": 128, "momentum": 0.99}, "views": {"asymmetric": True},
+    },
+}  # fmt: skip
+"""`paper`: section 3.3, rate 0.2 for 256 tiles, 1000 epochs of ImageNet. `small`: a short run wants a faster teacher (appendix F.3)."""
 
 
 @parts.full_precision

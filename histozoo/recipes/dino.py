@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from histozoo.recipes import parts
 from histozoo.recipes.base import Batch, Recipe
+from histozoo.recipes.presets import PAPER, SMALL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,20 @@ class Settings:
     warmup: float = 0.1
     final_lr: float = 0.002
     global_views: int = 2
+
+
+PRESETS = {
+    "paper": {
+        **PAPER, "optimizer": "adamw", "lr": 2e-3, "weight_decay": 0.04, "max_grad_norm": 3.0, "batch_size": 1024,
+        "steps": 125_000, "views": {"local_views": 8, "local_px": 96, "asymmetric": True},
+    },
+    "small": {
+        **SMALL, "weight_decay": 0.04,
+        "objective": {"outputs": 1024, "hidden": 512, "bottleneck": 128, "momentum": 0.99},
+        "views": {"local_views": 2, "local_px": 48, "asymmetric": True},
+    },
+}  # fmt: skip
+"""`paper`: the authors' code for ViT-S/16, rate 5e-4 for 256 tiles, 100 epochs of ImageNet."""
 
 
 @parts.full_precision

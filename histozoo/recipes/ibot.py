@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from histozoo.recipes import parts, vit
 from histozoo.recipes.base import Batch, Recipe
 from histozoo.recipes.dino import cross_entropy, targets, warm_temperature
+from histozoo.recipes.presets import PAPER, SMALL
 from histozoo.recipes.swav import sinkhorn
 
 
@@ -60,6 +61,20 @@ class Settings:
     warmup: float = 0.1
     final_lr: float = 0.00025
     global_views: int = 2
+
+
+PRESETS = {
+    "paper": {
+        **PAPER, "optimizer": "adamw", "lr": 4e-3, "weight_decay": 0.04, "max_grad_norm": 3.0, "batch_size": 1024,
+        "steps": 125_000, "views": {"local_views": 8, "local_px": 96, "asymmetric": True},
+    },
+    "small": {
+        **SMALL, "weight_decay": 0.04,
+        "objective": {"outputs": 1024, "hidden": 512, "bottleneck": 128, "momentum": 0.99},
+        "views": {"local_views": 2, "local_px": 48, "asymmetric": True},
+    },
+}  # fmt: skip
+"""`paper`: DINOv2's released configuration, rate 0.004 for 1024 tiles."""
 
 
 @parts.full_precision

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from histozoo.recipes import parts, vit
 from histozoo.recipes.base import Batch, Recipe
+from histozoo.recipes.presets import PAPER, PLAIN, SMALL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,18 @@ class Settings:
     standardised: bool = True
     betas: tuple[float, float] = (0.9, 0.95)
     warmup: float = 40 / 800
+
+
+PRESETS = {
+    "paper": {
+        **PAPER, "optimizer": "adamw", "lr": 2.4e-3, "weight_decay": 0.05, "batch_size": 4096, "steps": 250_000,
+        "views": {**PLAIN, "area": (0.2, 1.0)},
+    },
+    "small": {
+        **SMALL, "objective": {"decoder_width": 192, "decoder_depth": 2, "decoder_heads": 3}, "views": PLAIN,
+    },
+}  # fmt: skip
+"""`paper`: appendix A.1, table 8, rate 1.5e-4 for 256 tiles, 800 epochs of ImageNet."""
 
 
 def pixels(x_BCHW: Tensor, side: int) -> Tensor:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from histozoo.recipes import parts
 from histozoo.recipes.base import Batch, Recipe
+from histozoo.recipes.presets import PAPER, SMALL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,18 @@ VERSION_2: dict[str, Any] = {
     "warmup": 0.0,
 }
 """`Settings(**VERSION_2)`: the values of arXiv 2003.04297 (SGD, learning rate 0.03, weight decay 1e-4, cosine schedule)."""
+
+PRESETS = {
+    "paper": {
+        **PAPER, "optimizer": "adamw", "lr": 2.4e-3, "weight_decay": 0.1, "batch_size": 4096, "steps": 93_750,
+        "views": {"asymmetric": True},
+    },
+    "queue": {
+        **PAPER, "optimizer": "sgd", "lr": 0.03, "weight_decay": 1e-4, "batch_size": 256, "steps": 1_000_000, "objective": VERSION_2,
+    },
+    "small": {**SMALL, "objective": {"hidden": 1024}, "views": {"asymmetric": True}},
+}  # fmt: skip
+"""`paper`: version 3, section 4 and 5, rate 1.5e-4 for 256 tiles, 300 epochs of ImageNet. `queue`: version 2, 200 epochs."""
 
 
 @parts.full_precision

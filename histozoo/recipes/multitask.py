@@ -22,6 +22,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from histozoo.data.mixing import UNIFORMS
 from histozoo.data.views import Views
 from histozoo.recipes.base import Batch, Recipe
 from histozoo.recipes.batch_norm import transplant_batch_norm
@@ -62,7 +63,7 @@ class Multitask(Recipe):
         self.backbone = backbone
         features = int(backbone.num_features)  # type: ignore[arg-type]
         self.heads = nn.ModuleDict({name: nn.Linear(features, k) for name, k in classes.items()})
-        self.views, self.settings = views, settings
+        self.views, self.settings, self.uniforms = views, settings, UNIFORMS
         self.loss: Literal["batch_mean", "task_mean"] = settings["loss"]
         self._frozen = False
         self._seen_T = torch.zeros(len(classes), dtype=torch.int64)

@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from histozoo.data.mixing import UNIFORMS
+from histozoo.recipes import multitask
 from histozoo.recipes.base import Batch, Recipe
 from histozoo.recipes.multitask import Multitask
 
@@ -26,6 +27,15 @@ class Settings:
     """The weight of the unlabelled objective; no paper's value, 1 is both alike."""
 
     weight: float = 1.0
+
+
+PRESETS = {
+    "small": {
+        **multitask.PRESETS["modern"], "ssl": "simclr", "ssl_weight": 1.0, "unlabelled_share": 0.5, "tile_px": 96, "pack_px": 128,
+        "train_px": 96, "batch_size": 128, "steps": 2_000, "objective": {}, "views": {}, "unlabelled": {},
+    },
+}  # fmt: skip
+"""Ours. `objective` and `views` are those of the recipe that `ssl` names."""
 
 
 class MultitaskSSL(Recipe):
@@ -50,7 +60,7 @@ class MultitaskSSL(Recipe):
         )
         for recipe in (multitask, objective):
             _borrow_trunk(recipe, backbone)
-        self.uniforms = UNIFORMS + int(objective.uniforms)  # type: ignore[arg-type]
+        self.uniforms = UNIFORMS + objective.uniforms
         self._owners: list[tuple[Recipe, int]] = []
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from histozoo.recipes import parts
 from histozoo.recipes.base import Batch, Recipe
+from histozoo.recipes.presets import PAPER, SMALL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,15 @@ class Settings:
     hidden: int = 2048
     outputs: int = 128
     warmup: float = 0.1
+
+
+PRESETS = {
+    "paper": {
+        **PAPER, "optimizer": "lars", "lr": 4.8, "weight_decay": 1e-6, "batch_size": 4096, "steps": 31_250,
+    },
+    "small": {**SMALL, "objective": {"hidden": 512}},
+}  # fmt: skip
+"""`paper`: section 2.2 and appendix B.1, rate 0.3 for 256 tiles, 100 epochs of ImageNet."""
 
 
 @parts.full_precision

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from histozoo.recipes import parts
 from histozoo.recipes.base import Batch, Recipe
 from histozoo.recipes.dino import cross_entropy
+from histozoo.recipes.presets import PAPER, SMALL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,19 @@ class Settings:
     warmup: float = 10 / 800
     final_lr: float = 0.001
     global_views: int = 2
+
+
+PRESETS = {
+    "paper": {
+        **PAPER, "optimizer": "lars", "lr": 4.8, "weight_decay": 1e-6, "batch_size": 4096, "steps": 250_000,
+        "views": {"local_views": 6, "local_px": 96},
+    },
+    "small": {
+        **SMALL, "objective": {"prototypes": 256, "hidden": 512, "freeze_steps": 0},
+        "views": {"local_views": 2, "local_px": 48},
+    },
+}  # fmt: skip
+"""`paper`: appendix A, 800 epochs of ImageNet."""
 
 
 @torch.no_grad()

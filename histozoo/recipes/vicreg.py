@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from histozoo.recipes import parts
 from histozoo.recipes.base import Batch, Recipe
+from histozoo.recipes.presets import PAPER, SMALL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,16 @@ class Settings:
     outputs: int = 8192
     warmup: float = 0.01
     final_lr: float = 0.01
+
+
+PRESETS = {
+    "paper": {
+        **PAPER, "optimizer": "lars", "lr": 1.6, "weight_decay": 1e-6, "batch_size": 2048, "steps": 625_000,
+        "views": {"asymmetric": True},
+    },
+    "small": {**SMALL, "objective": {"hidden": 1024, "outputs": 1024}, "views": {"asymmetric": True}},
+}  # fmt: skip
+"""`paper`: section 4.2, rate 0.2 for 256 tiles, 1000 epochs of ImageNet."""
 
 
 def _spread(x_ND: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,146 @@
+"""Experiment -> recipe: trunk, views and heads, every first weight a function of the experiment."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from histozoo.data.ssl_views import SSLViews, multi_crop, one_view, two_views
+from histozoo.data.views import Views
+from histozoo.errors import UsageError
+from histozoo.experiment import Experiment
+from histozoo.recipes import LABELLED, OBJECTIVES, RECIPES, Recipe
+from histozoo.recipes.multitask import Multitask
+from histozoo.recipes.multitaskssl import MultitaskSSL, Settings
+
+
+def build_recipe(experiment: Experiment, classes: Mapping[str, int]) -> Recipe:
+    """Builds what an experiment trains.
+
+    Args:
+        experiment: As resolved.
+        classes: Task -> number of classes; not looked at by a recipe that needs no labels.
+
+    Raises:
+        UsageError: `HZ-U87`, recipe, views and architecture do not go together.
+    """
+    torch.manual_seed(experiment.seed)
+    trunk = backbone(experiment)
+    recipe: Recipe
+    if experiment.recipe not in LABELLED:
+        recipe = _self_supervised(experiment.recipe, trunk, experiment)
+    else:
+        recipe = labelled = Multitask(
+            trunk, classes, views=_labelled_views(experiment), settings=experiment.settings()
+        )
+        if experiment.recipe == "multitaskssl":
+            objective = _self_supervised(experiment.own["ssl"], trunk, experiment)
+            weight = Settings(weight=experiment.own["ssl_weight"])
+            recipe = MultitaskSSL(trunk, multitask=labelled, objective=objective, settings=weight)
+    return recipe.to(memory_format=torch.channels_last)
+
+
+def _self_supervised(name: str, trunk: nn.Module, e: Experiment) -> Recipe:
+    make: Any = RECIPES[name]
+    recipe: Recipe = make(
+        trunk,
+        views=unlabelled_views(e),
+        settings=OBJECTIVES[name](**e.own["objective"]),
+        steps=e.steps,
+        lr=e.lr,
+        weight_decay=e.weight_decay,
+        seed=e.seed,
+    )
+    return recipe
+
+
+def unlabelled_views(e: Experiment) -> SSLViews:
+    """Returns the views of a self-supervised experiment: one, a pair, or a pair and smaller crops.
+
+    Raises:
+        UsageError: `HZ-U86`, an operation of another name.
+    """
+    strengths = dict(e.own["views"])
+    many, local, local_px = (strengths.pop(key) for key in ("global_views", "local_views", "local_px"))
+    area, asymmetric = strengths.pop("local_area") or None, strengths.pop("asymmetric")
+    if many == 1:
+        return one_view(e.train_px, e.mean, e.std, **strengths)
+    if not local:
+        return two_views(e.train_px, e.mean, e.std, asymmetric=asymmetric, **strengths)
+    look: dict[str, Any] = {"mean": e.mean, "std": e.std, "asymmetric": asymmetric, "local_area": area}
+    return multi_crop(e.train_px, local_px, local, **look, **strengths)
+
+
+def _labelled_views(e: Experiment) -> Views:
+    look = {key: e.own[key] for key in ("flip", "rot90", "area", "aspect", "colour", "stain")}
+    return Views(px=e.train_px, mean=e.mean, std=e.std, **look)
+
+
+def backbone(e: Experiment) -> nn.Module:
+    """Returns the trunk, from random weights, timm's or those of a zoo entry; a transformer of fixed size takes `tile_px`."""
+    import timm
+
+    if not (e.init == "random" or e.init.startswith("timm:")):
+        from histozoo.loading import load
+
+        return load(e.init, **_sizes(e)).train()
+    name = e.architecture if e.init == "random" else e.init.removeprefix("timm:")
+    trunk: nn.Module = timm.create_model(name, pretrained=e.init != "random", num_classes=0, **_sizes(e))
+    return trunk
+
+
+def _sizes(e: Experiment) -> dict[str, Any]:
+    """Returns the options that let a transformer of fixed size take the experiment's views; nothing for other trunks."""
+    import timm
+
+    cfg: Any = timm.get_pretrained_cfg(e.architecture)
+    if not cfg.fixed_input_size:
+        return {}
+    size = {} if cfg.input_size[-1] == e.tile_px else {"img_size": e.tile_px}
+    local_px = e.own.get("views", {}).get("local_px", 0)
+    others = {e.train_px, local_px or e.train_px} - {e.tile_px}
+    return {**size, "dynamic_img_size": True} if others else size
+
+
+def check_start(experiment: Experiment) -> None:
+    """Refuses an architecture or a start that nobody has, before tiles are decoded.
+
+    Raises:
+        UsageError: `HZ-U43`, timm has no such architecture or no such pretrained weights; `HZ-C19`, `HZ-C20`, no such entry.
+    """
+    import timm
+
+    from histozoo import registry
+
+    start = experiment.init.removeprefix("timm:")
+    published = experiment.init not in ("random", f"timm:{start}")
+    if published and (parent := registry.resolve(experiment.init)).architecture != experiment.architecture:
+        raise UsageError(
+            "HZ-U43",
+            f"{parent.name} is of another architecture",
+            expected=experiment.architecture,
+            got=parent.architecture,
+        )
+    if experiment.inherit == "everything" and not published:
+        raise UsageError(
+            "HZ-U43",
+            "only a published model of this zoo or a bundle folder has heads and an optimizer to inherit",
+            expected="inherit = 'backbone'",
+            got=f"init = {experiment.init!r}",
+        )
+    for name, there in (
+        (experiment.architecture, timm.is_model(experiment.architecture)),
+        (start, not experiment.init.startswith("timm:") or timm.is_model_pretrained(start)),
+    ):
+        if not there:
+            near = difflib.get_close_matches(name, timm.list_models(), 3, 0.5)
+            raise UsageError(
+                "HZ-U43",
+                f"timm has no {'model' if name == experiment.architecture else 'pretrained weights'} of this name",
+                expected=f"such as {', '.join(near)}" if near else "a name that timm.list_models() gives",
+                got=name,
+            )

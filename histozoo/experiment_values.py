@@ -1,0 +1,122 @@
+"""Values of an experiment file: each exactly of its field's type and range, or refused with what was expected."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from histozoo.errors import UsageError
+
+_CHOICES = {
+    "precision": ("bf16", "fp32"),
+    "inherit": ("backbone", "everything"),
+    "optimizer": ("sgd", "adamw", "lars"),
+    "schedule": ("constant", "cosine"),
+    "loss": ("batch_mean", "task_mean"),
+}
+
+
+def check_keys(
+    raw: Mapping[str, Any], known: Iterable[str], where: object, *, what: str = "experiment"
+) -> None:
+    """Refuses a key that is not known (`HZ-U42`), with the nearest known one."""
+    for key in raw:
+        if key not in known:
+            near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.65)
+            raise UsageError(
+                "HZ-U42",
+                f"unknown {what} key {key!r}",
+                where=where,
+                expected=f"did you mean {near[0]!r}?" if near else f"one of {', '.join(sorted(known))}",
+                got=key,
+                next_step="correct or remove the key",
+            )
+
+
+def table(key: str, value: Any, where: object) -> dict[str, Any]:
+    """Returns a table of the file; anything else is refused (`HZ-U43`)."""
+    if not isinstance(value, dict):
+        raise wrong(key, value, f"a table [{key}]", where)
+    return value
+
+
+def fill(
+    what: str, fields: Mapping[str, Any], given: Mapping[str, Any], where: object, *, also: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Returns each field's given value, checked by the type of the dataclass it comes from, or its default."""
+    check_keys(given, {*fields, *also}, where, what=what)
+    values = {}
+    for key, field in fields.items():
+        value = convert(key, str(field.type), given.get(key, field.default), where)
+        low = min(value) if isinstance(value, tuple) else value
+        if isinstance(low, int | float) and (low < 0 or (key.endswith("_p") and low > 1)):
+            raise wrong(key, value, "0 to 1" if key.endswith("_p") else "not below 0", where)
+        values[key] = value
+    return values
+
+
+def convert(key: str, kind: str, value: Any, where: object) -> Any:
+    """Returns `value` as the field's type, refusing what is not exactly that (a float for an int, a string for a number)."""
+    if kind == "table":
+        return table(key, value, where)
+    choices = _CHOICES.get(key, (value,))
+    if kind.startswith("Literal"):
+        kind, choices = "str", tuple(ast.literal_eval(f"[{kind[8:-1]}]"))
+    if kind.startswith("tuple"):
+        item = "str" if "str" in kind else "float"
+        count = kind.count(item) if "..." not in kind else None
+        good = (
+            isinstance(value, list | tuple)
+            and count in (None, len(value))
+            and (len(value) > 0 or value == ())
+        )
+        good = good and all(_is(item, v) for v in value)
+        result: Any = tuple(float(v) if item == "float" else v for v in value) if good else None
+    else:
+        good = _is(kind, value) and value in choices and _in_range(key, value)
+        result = float(value) if good and kind == "float" else value
+    if not good:
+        named = choices if choices != (value,) else (kind,)
+        raise wrong(key, value, " or ".join(named) + (", at least 1" if key in _POSITIVE else ""), where)
+    return result
+
+
+def wrong(key: str, value: Any, expected: str, where: object) -> UsageError:
+    """Returns the error `HZ-U43` of a value that its key cannot have."""
+    return UsageError(
+        "HZ-U43", f"experiment key {key!r} has a wrong value", where=where, expected=expected, got=repr(value)
+    )
+
+
+_POSITIVE = (
+    "steps",
+    "batch_size",
+    "accumulate",
+    "tile_px",
+    "pack_px",
+    "train_px",
+    "eval_every",
+    "save_every",
+)
+_NOT_NEGATIVE = (
+    "seed",
+    "split_seed",
+    "warmup_steps",
+    "head_warmup_steps",
+    "transplant_batches",
+    "lr",
+    "weight_decay",
+)
+
+
+def _in_range(key: str, value: Any) -> bool:
+    if key == "unlabelled_share":
+        return bool(0 <= value < 1)
+    return not (key in _POSITIVE and value < 1) and not (key in _NOT_NEGATIVE and value < 0)
+
+
+def _is(kind: str, value: Any) -> bool:
+    types: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "str": str, "bool": bool}
+    return isinstance(value, types[kind]) and (kind == "bool" or not isinstance(value, bool))
