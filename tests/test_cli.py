@@ -230,6 +230,21 @@ def test_demo_says_where_things_are(tmp_path: Path) -> None:
             },
         ),
         (
+            ["pretrain", "x.toml", "--from", "dist/y"],
+            "histozoo.pretrain.run",
+            {"overrides": {"init": "dist/y", "inherit": "everything"}},
+        ),
+        (
+            ["pretrain", "x.toml", "--from", "y", "--only-backbone"],
+            "histozoo.pretrain.run",
+            {"overrides": {"init": "y", "inherit": "backbone"}},
+        ),
+        (
+            ["pretrain", "x.toml", "--from", "timm:resnet18.a1_in1k"],
+            "histozoo.pretrain.run",
+            {"overrides": {"init": "timm:resnet18.a1_in1k", "inherit": "backbone"}},
+        ),
+        (
             ["publish", "runs/x", "--out", "d", "--no-embed"],
             "histozoo.publish.publish",
             {"run_folder": Path("runs/x"), "out": Path("d"), "embed": False},
@@ -240,7 +255,7 @@ def test_demo_says_where_things_are(tmp_path: Path) -> None:
             {"bundle": Path("dist/x"), "private": True, "dry_run": True, "repo": "o/n"},
         ),
     ],
-    ids=["pretrain", "publish", "push"],
+    ids=["pretrain", "from", "only-backbone", "from-timm", "publish", "push"],
 )
 def test_options_arrive(
     arguments: list[str], target: str, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch

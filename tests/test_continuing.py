@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,14 @@ def test_a_self_supervised_experiment_becomes_a_run_and_a_bundle(parent: Path) -
     assert registry.entry("test_resnet.simclr_drawn").ours["training_state"]["heads"]["bytes"] == (
         (parent / "heads.safetensors").stat().st_size
     )
+
+
+def test_the_documented_experiment_is_understood() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "pretraining.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    e = experiment.resolve(tomllib.loads(block))
+    unlabelled_data.named(e)
+    assert e.own["views"]["without"] == ("solarise", "hue") and e.own["objective"]["hidden"] == 1024
 
 
 def test_only_training_tiles_are_shown_and_resuming_changes_no_bit(place: Path) -> None:
