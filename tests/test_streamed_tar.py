@@ -241,7 +241,6 @@ def test_what_is_no_tar_is_refused(tmp_path: Path, data: bytes, got: str) -> Non
     ("names", "got"),
     [
         ([], "no shard"),
-        (["a.parquet"], "a.parquet"),
         (["a.tar", "b.parquet", "index.json"], "a.tar, b.parquet"),
         (["a.tar.gz"], "a.tar.gz"),
         (["a.tar", "b.tgz"], "a.tar, b.tgz"),

@@ -84,6 +84,36 @@ def _check_keys(folder: Path, index: dict[str, Any], opened: Dataset) -> None:
         seen.add(name)
 
 
+def damaged(where: object, expected: str, got: str, step: str = "") -> IntegrityError:
+    """Returns the error `HZ-E39` for a shard that is damaged, or another one than when it was first read."""
+    return IntegrityError(
+        "HZ-E39",
+        "a shard is damaged or was changed",
+        where=where,
+        expected=expected,
+        got=got,
+        kept="nothing was trained on it",
+        next_step=step or "restore the shard from its origin",
+    )
+
+
+def check_same(path: Path, first: str, now: str, record: Path | None) -> None:
+    """Compares a shard's sha256 with that of when it was first read.
+
+    Args:
+        path: The shard.
+        first: sha256 of then.
+        now: sha256 of now.
+        record: Where it is written down what was read then.
+
+    Raises:
+        IntegrityError: `HZ-E39`, they differ.
+    """
+    if first != now:
+        step = f"restore it; or, if the change is meant, delete {record}"
+        raise damaged(path, f"sha256 {first}, as first read", f"sha256 {now}", step)
+
+
 def _differ(where: Path, expected: str, got: str) -> IntegrityError:
     return IntegrityError(
         "HZ-E39",

@@ -64,9 +64,10 @@ class ShardSet:
     """Shards of one set.
 
     Args:
-        folder: Holds Parquet shards and `index.json`, as `histozoo prepare --shards` writes them, or the .tar files of a WebDataset.
+        folder: Holds Parquet shards, as `histozoo prepare --shards` or `datasets` writes them, or the .tar files of a WebDataset.
         weight: Its share of the samples, relative to the other sets; above 0. The number of tiles makes every tile equally likely.
-        cache: Where it is kept what lies where in a tar; each is read from end to end at every start where it is None.
+        cache: Where it is kept what lies where in a tar; each is read from end to end at every start where it is None. Parquet shards
+            without an index are hashed once, too; those with one, as `prepare` writes it, at every start.
         window: Neighbouring groups of the order whose tiles are shuffled together; of each kind's own size where it is None.
     """
 
@@ -148,18 +149,18 @@ def open_shards(folder: Path, *, px: int, cache: Path | None = None, window: int
     tars = [name for name in names if name.endswith(".tar")]
     others = [name for name in names if name.endswith(".parquet")]
     compressed = [name for name in names if name.endswith(".tgz") or ".tar." in name]
-    if INDEX in names and not tars:
-        return ParquetShards.open(folder, px=px, window=window)
+    if not tars and (others or INDEX in names):
+        return ParquetShards.open(folder, others, px=px, cache=cache, window=window)
     if not tars or others or compressed:
         found = [*tars[:1], *others[:1], *compressed[:1]]
         raise UsageError(
             "HZ-U86",
             "these are no shards to read from",
             where=folder,
-            expected=f"Parquet shards with their {INDEX}, or .tar files without compression; not both",
+            expected="Parquet shards, or .tar files without compression; not both",
             got=", ".join(found) or ("no shard" if folder.is_dir() else "no such folder"),
             kept="nothing was read",
-            next_step="histozoo prepare --shards writes Parquet shards with their index; gunzip unpacks .tar.gz",
+            next_step="histozoo prepare --shards writes Parquet shards; gunzip unpacks .tar.gz",
         )
     return TarShards.open(tuple(folder / n for n in tars), folder, px=px, cache=cache, window=window)
 

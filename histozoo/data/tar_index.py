@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histozoo.data import kept
+from histozoo.data.shards import check_same, damaged
 from histozoo.errors import IntegrityError
 from histozoo.header import looks_like, next_step
 from histozoo.integrity import identity
@@ -62,12 +63,11 @@ def index_tar(path: Path, cache: str | Path | None) -> TarIndex:
         before = identity(path)
         index = _scan(path)
         if identity(path) != before:
-            raise differs(path, "a file that nobody writes", "it was changed while it was read")
+            raise damaged(path, "a file that nobody writes", "it was changed while it was read")
     except OSError as error:
-        raise differs(path, "a tar", error.strerror or str(error)) from error
-    if known and str(known.arrays["sha256"]) != index.sha256:
-        step = f"restore it; or, if the change is meant, delete {where}"
-        raise differs(path, f"sha256 {known.arrays['sha256']}, as first read", f"sha256 {index.sha256}", step)
+        raise damaged(path, "a tar", error.strerror or str(error)) from error
+    if known:
+        check_same(path, str(known.arrays["sha256"]), index.sha256, where)
     if where:
         arrays = {"members": index.members_N4, "sha256": np.array(index.sha256)}
         kept.remember(where, {**arrays, "others": np.array(index.others)}, before)
@@ -81,19 +81,6 @@ def member_name(path: Path, header: int) -> str:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             found = tar.next()
     return printable(found.name) if found else f"byte {header:,}"
-
-
-def differs(where: object, expected: str, got: str, step: str = "") -> IntegrityError:
-    """Returns the error `HZ-E39` for a tar."""
-    return IntegrityError(
-        "HZ-E39",
-        "a tar shard is damaged or was changed",
-        where=where,
-        expected=expected,
-        got=got,
-        kept="nothing was trained on it",
-        next_step=step or "restore the shard from its origin",
-    )
 
 
 class _Hashed:
@@ -120,12 +107,12 @@ def _scan(path: Path) -> TarIndex:
                         continue
                     if key in keys:
                         got = f"{printable(member.name)} after another picture of this key"
-                        raise differs(path, "one picture of each key", got)
+                        raise damaged(path, "one picture of each key", got)
                     keys.add(key)
                     found.append((member.offset, member.offset_data, member.size, _checksum(tar, member)))
                 end: int = tar.offset
         except (tarfile.TarError, EOFError) as error:
-            raise _damaged(path, error) from error
+            raise _no_tar(path, error) from error
         while hashed.read(_CHUNK):
             pass
         _check_end(path, file, end)
@@ -163,15 +150,15 @@ def _check_end(path: Path, file: IO[bytes], end: int) -> None:
     while block := file.read(_CHUNK):
         if block.strip(b"\0"):
             got = "bytes that are no member; damaged there, or two archives in one file"
-            raise differs(f"{path}, byte {end:,}", "a member, or zeros up to the end", got)
+            raise damaged(f"{path}, byte {end:,}", "a member, or zeros up to the end", got)
         size += len(block)
     if size < tarfile.BLOCKSIZE:
-        raise differs(path, "zeros after the last member", f"it ends at byte {end + size:,}: cut off")
+        raise damaged(path, "zeros after the last member", f"it ends at byte {end + size:,}: cut off")
 
 
-def _damaged(path: Path, error: Exception) -> IntegrityError:
+def _no_tar(path: Path, error: Exception) -> IntegrityError:
     size = path.stat().st_size
     with path.open("rb") as file:
         looks = looks_like(file.read(512), size)
     got = f"{size:,} bytes" + (f" that look like {looks}" if looks else f": {error}")
-    return differs(path, "a whole tar without compression", got, next_step(looks, ""))
+    return damaged(path, "a whole tar without compression", got, next_step(looks, ""))

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from histozoo.data import decoding
 from histozoo.data.ordering import Shards
-from histozoo.data.tar_index import differs, index_tar, member_name
+from histozoo.data.shards import damaged
+from histozoo.data.tar_index import index_tar, member_name
 from histozoo.errors import UsageError
 
 _OPEN_FILES = 64
@@ -101,11 +102,11 @@ class TarShards(Shards):
             # Reads at a place of its own: workers that were forked share the open file.
             data = os.pread(self._file(number).number, size, start)
         except OSError as error:
-            raise differs(self.files[number], "the shard", error.strerror or str(error)) from error
+            raise damaged(self.files[number], "the shard", error.strerror or str(error)) from error
         if len(data) != size or zlib.crc32(data) != checksum:
             got = "other bytes" if len(data) == size else f"{len(data):,} bytes: cut off"
             where = f"{self.files[number]}, bytes {start:,} to {start + size:,}"
-            raise differs(where, "the tile that was there when training began", got)
+            raise damaged(where, "the tile that was there when training began", got)
         return data
 
     def _member(self, group: int, row: int) -> tuple[int, int, int, int]:
