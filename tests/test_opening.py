@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from histozoo.data import choosing, thinning
 from histozoo.data.opening import KEYS, Opened, check_sources, open_unlabelled
 from histozoo.data.ordering import Shards
+from histozoo.data.packed_tiles import PackedTiles
 from histozoo.data.streamed import BLOCK
 from histozoo.errors import IntegrityError, UsageError
 from tests.fakes import unlabelled as fakes
@@ -105,6 +107,21 @@ def test_what_changes_in_a_source_changes_its_fingerprint(tmp_path: Path, kind: 
         source = {kind if kind in writers else "shards": path.relative_to(tmp_path).as_posix()}
         prints.append(opened(tmp_path, {"s": source})[1]["s"]["fingerprint"])
     assert prints[0] != prints[1]
+
+
+def test_a_worker_that_is_not_forked_gets_no_copy_of_the_packed_tiles(tmp_path: Path) -> None:
+    fakes.write_folder(tmp_path / "s", fakes.blobs(200))
+    dataset, _ = opened(tmp_path, {"s": {"folder": "s"}})
+    sent = pickle.dumps(dataset)
+    assert len(sent) < 200 * PX * PX * 3 / 10
+    again = pickle.loads(sent)
+    assert all(torch.equal(again[i]["tiles"], dataset[i]["tiles"]) for i in range(300))
+    part = PackedTiles(np.asarray(fakes.blobs(9))[3:], np.arange(6))
+    assert np.array_equal(pickle.loads(pickle.dumps(part)).tile((2,)), fakes.blobs(9)[5])
+    mapped = np.load(next((tmp_path / "cache").glob("*.npy")), mmap_mode="r")
+    assert np.array_equal(
+        pickle.loads(pickle.dumps(PackedTiles(mapped[7:], np.arange(9)))).tile((0,)), mapped[7]
+    )
 
 
 # -- filters --

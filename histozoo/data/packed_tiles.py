@@ -5,6 +5,9 @@ Shapes: N packed tiles, K kept rows, px pixels.
 
 from __future__ import annotations
 
+from mmap import mmap
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +25,18 @@ class PackedTiles:
     def __init__(self, tiles_NHWC: NDArray[np.uint8], rows_K: NDArray[np.int64]) -> None:
         self._tiles_NHWC, self._rows_K = tiles_NHWC, rows_K
         self._order: tuple[tuple[int, int, int], NDArray[np.int64]] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker that is not forked maps the file again; pickled, every one would get a copy of all tiles.
+        tiles_NHWC: Any = self._tiles_NHWC
+        mapped = isinstance(tiles_NHWC, np.memmap) and isinstance(tiles_NHWC.base, mmap)
+        return {**self.__dict__, **({"_tiles_NHWC": tiles_NHWC.filename} if mapped else {})}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        stored = state["_tiles_NHWC"]
+        if not isinstance(stored, np.ndarray):
+            stored = np.load(stored, mmap_mode="r", allow_pickle=False)
+        self.__dict__.update(state, _tiles_NHWC=stored)
 
     @property
     def rows(self) -> int:
