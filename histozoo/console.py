@@ -71,7 +71,23 @@ def _show_warning(
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """Gives a function of (handled, all) that moves a bar; shows nothing where stderr is no terminal."""
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with staged_bar(what) as tell:
+        yield lambda handled, total: tell(what, handled, total)
+
+
+@contextmanager
+def staged_bar(first: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Gives a function of (stage, handled, all) that moves a bar which begins anew with each stage; the first is shown at once."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-        job = bar.add_task(what, total=None)
-        yield lambda handled, total: bar.update(job, completed=handled, total=total)
+        job = bar.add_task(first, total=None)
+        stage = first
+
+        def tell(now: str, handled: int, total: int) -> None:
+            nonlocal stage
+            if now != stage:
+                bar.reset(job, description=now)
+                stage = now
+            bar.update(job, completed=handled, total=total)
+
+        yield tell

@@ -14,6 +14,8 @@ from PIL import Image
 from rich.console import Console
 
 from histozoo.audit import AuditReport, audit, prepared, statistics, tables
+from histozoo.audit.audit import ASKING, COMPARING, READING
+from histozoo.audit.families import FAMILIES, TITLES
 from histozoo.audit.reading import draw, read_rows_of
 from histozoo.errors import UsageError
 from tests.fakes import traps
@@ -218,15 +220,16 @@ def test_a_sample_is_the_same_each_time_holds_every_class_and_is_said(tmp_path: 
     )
     assert np.bincount(rows.labels_N[drawn]).tolist() == [60, 60] and (np.diff(drawn) > 0).all()
     assert len({rows.groups[i] for i in drawn.tolist()}) >= 28
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[str, int, int]] = []
     report = audit(
         [task],
         data_root=tmp_path,
         out=tmp_path / "p",
         sample=120,
-        progress=lambda done, total: seen.append((done, total)),
+        progress=lambda *told: seen.append(told),
     )
-    assert seen == [(i, 120) for i in range(1, 121)]
+    assert seen[:120] == [(READING, i, 120) for i in range(1, 121)]
+    assert seen[120:] == [*((COMPARING, i, 9) for i in range(10)), (ASKING, 0, 1)]
     assert report.tasks[0].n == 300 and report.tasks[0].n_read == 120
     assert "120 of 300 tiles" in report.page.read_text(encoding="utf-8")
 
@@ -265,4 +268,5 @@ def test_each_statistic_of_a_family_is_measured() -> None:
     measured = statistics.of_tile(tile) | statistics.of_file(
         statistics.file_facts(traps.encoded(traps.Drawn(tile)))
     )
-    assert {name for names in statistics.FAMILIES.values() for name in names} <= set(measured)
+    every = {name for names in FAMILIES.values() for name in names}
+    assert every <= set(measured) and every == set(TITLES)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from histozoo.audit import AuditReport, audit
+from histozoo.audit.families import FAMILIES
 from histozoo.audit.probe import folds, probe_family
-from histozoo.audit.statistics import FAMILIES
 from tests.fakes import traps
 
 PLANTED = {

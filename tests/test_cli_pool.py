@@ -9,11 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from histozoo import feature_files
 from histozoo.cli import app
+from histozoo.feature_files import Features
 from histozoo.tasks import TASKS
 from tests.fakes import layouts
 from tests.fakes.tasks import DRAWN, write_drawn
@@ -183,3 +186,29 @@ def test_an_audit_of_nothing_says_what_to_do(tmp_path: Path, monkeypatch: pytest
     result = call("tasks", "--html", tmp_path / "audit", code=2)
     assert "HZ-U37" in result.stderr and "--data-root" in result.stderr
     assert not (tmp_path / "audit").exists()
+
+
+def test_the_audit_takes_a_folder_of_feature_files(originals: Path, tmp_path: Path) -> None:
+    command = (
+        "tasks",
+        "drawn_*",
+        "--data-root",
+        originals,
+        "--html",
+        tmp_path / "audit",
+        "--features",
+        tmp_path,
+    )
+    empty = call(*command, code=2)
+    assert "HZ-U81" in empty.stderr and "drawn_nuclei.safetensors" in empty.stderr
+    names = tuple(TASKS["drawn_nuclei"].load(originals)["file"])
+    f_ND = np.random.default_rng(0).normal(size=(len(names), 16)).astype(np.float32)
+    f_ND[-1] = f_ND[0]
+    made = Features(names=names, sha256=("0" * 64,) * len(names), features_ND=f_ND, made_by={})
+    feature_files.write(tmp_path / "drawn_nuclei.safetensors", made)
+    call(*command)
+    told = json.loads((tmp_path / "audit/audit.json").read_text(encoding="utf-8"))
+    assert {t["name"]: t["duplicates"]["features"] for t in told["tasks"]} == {
+        "drawn_nuclei": 1,
+        "drawn_stroma": 0,
+    }

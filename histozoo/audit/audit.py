@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,19 @@ from typing import Any
 import numpy as np
 
 from histozoo import durable, licence
-from histozoo.audit import between, chain, judge, leaks, page, pool, sheets
+from histozoo.audit import between, chain, judge, leaks, losses, page, pool, sheets
+from histozoo.audit.families import FAMILIES
 from histozoo.audit.findings import AuditReport, Finding, TaskAudit, ranked
 from histozoo.audit.frames import shared_frames
 from histozoo.audit.pool import Pool
 from histozoo.audit.probe import Probed, probe_family
 from histozoo.audit.reading import Read, Rows, draw, read, read_rows_of, to_show
-from histozoo.audit.statistics import FAMILIES
 from histozoo.errors import UsageError
 from histozoo.tasks.base import Task, data_folder
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many steps of it are done, and how many there are."""
+READING, COMPARING, ASKING = "reading tiles", "looking for copies", "asking what tells the class"
 
 _PERCENT = (5, 25, 50, 75, 95)
 _SHOWN = 24
@@ -49,7 +52,7 @@ def audit(
         features: Task name -> feature file, for near copies that pixels do not show.
         sample: Most tiles read per task, drawn by whole groups; None reads all. Groups and splits are always judged on all rows.
         seed: Of everything that is drawn.
-        progress: Called with (tiles handled, all tiles).
+        progress: Told how far the audit is: tiles read, comparisons made, tasks probed.
 
     Raises:
         UsageError: `HZ-U83` no task or one named twice, `HZ-U81` and `HZ-U82` about feature files, and what `Task.load` raises.
@@ -59,14 +62,18 @@ def audit(
     _check(tasks)
     all_rows = [read_rows_of(task, data_root) for task in tasks]
     reads = _read_all(all_rows, sample, seed, progress)
-    pooled = pool.make_pool(reads, features=features, seed=seed)
+    pooled = pool.make_pool(
+        reads, features=features, seed=seed, progress=progress and partial(progress, COMPARING)
+    )
     chained = chain.chain(tasks)
     audits, findings = [], []
     for number, found in enumerate(reads):
+        if progress:
+            progress(ASKING, number, len(reads))
         probes = _probes(found, seed)
         audits.append(_record(found, probes, pool.summary(pooled, number)))
         findings += [
-            *_unreadable(found), *leaks.find(found.rows), *judge.of_copies(pooled, number),
+            *_unreadable(found), *losses.find(found.rows.task, data_root), *leaks.find(found.rows), *judge.of_copies(pooled, number),
             *judge.of_probes(found.rows.task, probes), *chain.find(found.rows.task, chained),
         ]  # fmt: skip
     findings += between.find(pooled, tasks, _frames(all_rows))
@@ -124,7 +131,7 @@ def _read_all(
         nonlocal done
         done += 1
         if progress:
-            progress(done, total)
+            progress(READING, done, total)
 
     reads = []
     for rows, drawn_N in zip(all_rows, drawn, strict=True):
@@ -149,7 +156,7 @@ def _record(found: Read, probes: Sequence[Probed], copies: dict[str, Any]) -> Ta
     return TaskAudit(
         name=task.name, kind=task.kind, organ=task.organ, stain=task.stain, licence=task.stated_licence,
         licence_kind=licence.kind(task.stated_licence), lineage=task.lineage, classes=task.classes,
-        n=len(rows.names), n_read=len(found.drawn_N), refused=found.refused,
+        traps=task.traps, n=len(rows.names), n_read=len(found.drawn_N), refused=found.refused,
         counts=dict(zip(task.classes, counts, strict=True)), groups=leaks.groups_of(rows), splits=leaks.splits_of(rows),
         formats=_formats(found), statistics=_statistics(found), probes={p.family: p.to_json() for p in probes}, duplicates=copies,
     )  # fmt: skip

@@ -6,6 +6,8 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from histozoo.audit.families import TITLES
+
 COLOURS = (
     "#3b6fb6",
     "#d1495b",
@@ -20,17 +22,11 @@ COLOURS = (
 )
 """Of the classes, in turn."""
 
-PANELS = {
-    "stored_width": "stored width, px",
-    "bytes_per_pixel": "bytes per pixel",
-    "brightness": "brightness",
-    "saturation": "saturation",
-    "stain_red": "stain hue, share of red",
-    "detail": "detail, log contrast",
-    "fine_share": "finest detail, log share",
-    "white_edge": "share of white at the border",
-}  # fmt: skip
-"""Statistics that are drawn, with their titles; those that are the same everywhere are left out."""
+PANELS = (
+    *("stored_width", "bytes_per_pixel", "brightness", "saturation", "stain_red"),
+    *("detail", "fine_share", "white_edge"),
+)
+"""Statistics that are drawn; those that are the same everywhere are left out."""
 
 _WIDTH, _ROW, _HEAD, _FOOT = 219, 13, 20, 16
 _SPREAD = 0.01
@@ -55,13 +51,13 @@ def colour(k: int) -> str:
 def spreads(statistics: Mapping[str, Mapping[str, Sequence[float]]], classes: Sequence[str]) -> str:
     """Returns a panel per statistic: for each class the median, the middle half and the middle nine tenths."""
     drawn = []
-    for name, title in PANELS.items():
+    for name in PANELS:
         points = [statistics.get(name, {}).get(word) for word in classes]
         there = [p for p in points if p]
         if there and max(p[-1] for p in there) > min(p[0] for p in there) + _SPREAD * abs(
             max(p[2] for p in there)
         ):
-            drawn.append(_panel(title, points))
+            drawn.append(_panel(TITLES[name], points))
     return "".join(drawn)
 
 

@@ -13,7 +13,7 @@ Shapes: N tiles, P pairs, h w of a thumbnail, C colours.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,8 @@ Pairs = NDArray[np.int64]
 
 _ROWS, _COLUMNS = 32, 8192  # 2 MB of 64-bit words: stays in the cache of a processor
 _AT_ONCE = 4096
+TURNS = 8
+"""Symmetries of a square: quarter turns, plain and mirrored."""
 
 
 def exact(hashes: Sequence[str]) -> Pairs:
@@ -45,29 +47,33 @@ def exact(hashes: Sequence[str]) -> Pairs:
     return np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
 
 
-def near(thumbs_NhwC: NDArray[np.uint8], *, least: Likeness = NEAR) -> Pairs:
+def near(
+    thumbs_NhwC: NDArray[np.uint8], *, least: Likeness = NEAR, on_turn: Callable[[], None] = lambda: None
+) -> Pairs:
     """Returns what `find_duplicates` returns for the same thumbnails, in less memory and time.
 
     Args:
         thumbs_NhwC: uint8 RGB `[N, 32, 32, 3]`.
         least: How alike the tiles of a pair are at least.
+        on_turn: Called after each of the `TURNS` ways to lay one tile upon another.
 
     Returns:
         int64 `[P, 2]`, the smaller row first, sorted.
     """
     found = [np.empty((0, 2), dtype=np.int64)]
     hashes_N = _hashes(thumbs_NhwC, 0)
-    for turn in range(8):
+    for turn in range(TURNS):
         turned_N = hashes_N if turn == 0 else _hashes(thumbs_NhwC, turn)
         for pairs in _alike(hashes_N, turned_N):
             found.append(pairs[_same(thumbs_NhwC, pairs, turn, least)])
+        on_turn()
     return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
 
 
 def same_picture(thumbs_NhwC: NDArray[np.uint8], pairs: Pairs) -> NDArray[np.bool_]:
     """Returns which pairs are one picture beyond doubt (`SAME`), under one of the eight symmetries."""
     one_P = np.zeros(len(pairs), dtype=bool)
-    for turn in range(8):
+    for turn in range(TURNS):
         one_P |= _same(thumbs_NhwC, pairs, turn, SAME)
     return one_P
 

@@ -45,6 +45,7 @@ class TaskAudit:
     Args:
         name, kind, organ, stain, licence, licence_kind, lineage: As declared; the kind of the licence as `histozoo.licence` sees it.
         classes: Class words.
+        traps: What the declaration warns of; not measured.
         n: Rows of the task.
         n_read: Rows whose pixels were looked at.
         refused: Tiles that cannot be decoded: name, code, reason.
@@ -65,6 +66,7 @@ class TaskAudit:
     licence_kind: str
     lineage: str
     classes: tuple[str, ...] = ()
+    traps: tuple[str, ...] = ()
     n: int = 0
     n_read: int = 0
     refused: list[dict[str, str]] = field(default_factory=list)

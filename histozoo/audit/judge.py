@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from histozoo.audit.families import TISSUE_FREE, TITLES, WORDS
 from histozoo.audit.findings import Finding
 from histozoo.audit.pool import WAYS, Pool
 from histozoo.audit.probe import STRONG, Probed
-from histozoo.audit.statistics import TISSUE_FREE, WORDS
 from histozoo.tasks.base import Task
 
 AUGMENTED = 0.05
@@ -58,7 +58,7 @@ def _of_probe(task: Task, p: Probed) -> Finding:
         sentence=(
             f"The class can be told from {WORDS[p.family]} alone: balanced accuracy {p.value:.2f} [{p.low:.2f}, {p.high:.2f}], "
             f"chance {p.chance:.2f}; a model could do the same. Told best: {task.classes[p.told]} ({p.told_value:.2f} "
-            f"against the rest). Largest difference: {p.best.replace('_', ' ')}, medians {medians}."
+            f"against the rest). Largest difference: {TITLES.get(p.best, p.best)}; medians {medians}."
         ),
         evidence=p.to_json(),
         next_step=_ADVICE[p.family],

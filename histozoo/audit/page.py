@@ -102,7 +102,7 @@ def _section(
     parts = [
         _head(task, found),
         f'<div class="two"><ul class="gravest">{items}</ul><div>{bars}',
-        f"<h3>Tiles per group</h3>{charts.group_sizes(task.groups)}</div></div>",
+        f"<h3>Tiles per group</h3>{charts.group_sizes(task.groups)}{_traps(task)}</div></div>",
         "<h3>Spread in each class: median, middle half, middle nine tenths</h3>",
         f'<div class="panels">{spread}</div>',
         "<h3>Tiles of each class, drawn at random</h3>",
@@ -110,6 +110,13 @@ def _section(
         *(_copies(caption, uri) for caption, uri in pairs),
     ]
     return f'<section id="{escape(task.name)}">{"".join(parts)}</section>'
+
+
+def _traps(task: TaskAudit) -> str:
+    if not task.traps:
+        return ""
+    items = "".join(f"<li>{escape(trap)}</li>" for trap in task.traps)
+    return f'<h3>What the declaration warns of (not measured here)</h3><ul class="traps">{items}</ul>'
 
 
 def _head(task: TaskAudit, found: Sequence[Finding]) -> str:

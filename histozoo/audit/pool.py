@@ -5,7 +5,7 @@ Shapes: N tiles of all tasks, P pairs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,20 @@ class Pool:
         return np.asarray((of_P2[:, 0] == min(first, second)) & (of_P2[:, 1] == max(first, second)))
 
 
-def make_pool(reads: Sequence[Read], *, features: Mapping[str, Path] | None = None, seed: int = 0) -> Pool:
+def make_pool(
+    reads: Sequence[Read],
+    *,
+    features: Mapping[str, Path] | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Pool:
     """Puts the tiles side by side and looks for copies in every way.
+
+    Args:
+        reads: What was read of each task.
+        features: Task name -> feature file.
+        seed: Of the draw where there are more than `MOST` tiles.
+        progress: Called with the numbers of comparisons that are done and of all; each is of all tiles, or of one task's.
 
     Raises:
         UsageError: `HZ-U81`, `HZ-U82` about feature files.
@@ -71,8 +83,9 @@ def make_pool(reads: Sequence[Read], *, features: Mapping[str, Path] | None = No
     thumbs = np.concatenate([r.thumbs_NhwC for r in reads])
     found = {"exact": copies.exact([pixels for r in reads for pixels in r.pixels])}
     chosen = _chosen(len(task_N), seed)
-    found["near"] = _back(copies.near(thumbs[chosen]), chosen)
-    found["turned"] = _turned(reads, task_N, chosen)
+    step = _counted(copies.TURNS + len(reads) + (len(reads) > 1), progress)
+    found["near"] = _back(copies.near(thumbs[chosen], on_turn=step), chosen)
+    found["turned"] = _turned(reads, task_N, chosen, step)
     if features:
         found["features"] = by_features.similar(by_features.gather(reads, features))
     pairs, way_P = _merged(found)
@@ -90,21 +103,33 @@ def make_pool(reads: Sequence[Read], *, features: Mapping[str, Path] | None = No
     )
 
 
+def _counted(total: int, progress: Callable[[int, int], None] | None) -> Callable[[], None]:
+    """Returns a function that counts up to the total, aloud where somebody listens."""
+    numbers = iter(range(1, total + 1))
+    if progress:
+        progress(0, total)
+    return lambda: progress(next(numbers), total) if progress else None
+
+
 def _chosen(n: int, seed: int) -> NDArray[np.int64]:
     if n <= MOST:
         return np.arange(n)
     return np.sort(np.random.default_rng([seed, 4]).choice(n, MOST, replace=False))
 
 
-def _turned(reads: Sequence[Read], task_N: NDArray[np.int64], chosen: NDArray[np.int64]) -> Pairs:
+def _turned(
+    reads: Sequence[Read], task_N: NDArray[np.int64], chosen: NDArray[np.int64], step: Callable[[], None]
+) -> Pairs:
     """Looks within each task, where a tile's own kin are its nearest, and over all tasks at once."""
     contrast = np.concatenate([r.contrast_NRA for r in reads])[chosen]
     colour = np.concatenate([r.colour_NraC for r in reads])[chosen]
     found = []
     for rows in (np.flatnonzero(task_N[chosen] == t) for t in range(len(reads))):
         found.append(_back(rings.find_turned(contrast[rows], colour[rows])[0], chosen[rows]))
+        step()
     if len(reads) > 1:
         found.append(_back(rings.find_turned(contrast, colour)[0], chosen))
+        step()
     return np.unique(np.concatenate(found), axis=0)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histozoo.audit.statistics import FAMILIES
+from histozoo.audit.families import FAMILIES
 from histozoo.errors import HistozooError
 from histozoo.evaluate.logistic import fit_path
 from histozoo.evaluate.statistics import balanced_accuracy, estimate

@@ -1,6 +1,6 @@
 """What can be said of a tile without looking at what it shows: its size, its file, its tint, its grain, its edges.
 
-Each number is a statistic; statistics of one cause form a family, and probe.py asks of each family alone whether it tells the class.
+Each number is a statistic; families.py says which belong together, and probe.py asks of each family alone whether it tells the class.
 Sizes and encoding carry no tissue at all; bytes, tint, sharpness and edges carry some, next to scanner, stain, crop and resampling.
 
 Shapes: H W pixels, C channels (RGB), 0..255.
@@ -17,34 +17,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Floats = NDArray[np.float32]
-
-FAMILIES: dict[str, tuple[str, ...]] = {
-    "size": ("width", "height", "log_area", "log_aspect"),
-    "stored": ("stored_width", "stored_height", "stored_log_area", "stored_log_aspect"),
-    "encoding": ("jpeg", "quality", "quality_chroma", "quality_exact", "subsampling", "progressive", "mode", "tags", "dpi", "profile"),
-    "bytes": ("bytes_per_pixel",),
-    "tint": (
-        *("red", "green", "blue", "red_sd", "green_sd", "blue_sd"),
-        *("brightness", "saturation", "white", "stain_red", "stain_blue"),
-    ),
-    "sharpness": ("detail", "fine_share", "noise", "direction", "blockiness", "grid", "ringing"),
-    "edges": ("black_edge", "white_edge", "repeated_edge", "flat_edge", "ink_run"),
-}  # fmt: skip
-"""Family -> its statistics. `stored` is the file a tile is cut from; it is asked only where tiles are cut."""
-
-WORDS = {
-    "size": "pixel size",
-    "stored": "the size of the stored picture, which the task cuts,",
-    "encoding": "the encoding of the file",
-    "bytes": "bytes per pixel",
-    "tint": "colour",
-    "sharpness": "sharpness and grain",
-    "edges": "border and corners",
-}
-"""Family -> how a sentence names it."""
-
-TISSUE_FREE = ("size", "stored", "encoding")
-"""Families that say nothing of the tissue; the others say something of it, next to scanner, stain, crop and resampling."""
 
 _WHITE, _BLACK, _INK, _FLAT = 230, 12, 60, 1.5
 _MODES = ("RGB", "L", "P", "RGBA", "LA", "CMYK")

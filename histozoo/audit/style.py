@@ -71,6 +71,7 @@ svg .tick { font-size: 10px }
 .sheet img, .pairs img { max-width: 100%; height: auto; display: block }
 .sheet b { border-left: 4px solid; padding-left: 6px; overflow-wrap: anywhere; font-size: 12.5px }
 .pairs { margin: 6px 0 }
+.traps { margin: 0; padding-left: 18px; color: var(--dim); font-size: 12px }
 details > summary { cursor: pointer; color: var(--dim); font-size: 12.5px; margin-top: 12px }
 code { font-size: 12px; background: #eef0f4; padding: 0 4px; border-radius: 3px }
 @media print { body { background: #fff } section { break-inside: avoid-page } }

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from histozoo.cli.app import app
-from histozoo.console import out, progress_bar
+from histozoo.console import out, progress_bar, staged_bar
 from histozoo.errors import HistozooError, RejectedInputs, UsageError
 
 
@@ -24,6 +24,10 @@ def tasks_(
         Path | None, typer.Option(help="Audit the tasks that are there and draw a page into this folder.")
     ] = None,
     sample: Annotated[int | None, typer.Option(min=100, help="Most tiles audited per task.")] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(help="Folder of NAME.safetensors from `embed`: copies are looked for by features, too."),
+    ] = None,
 ) -> None:
     """List the tasks, show one in full, or audit those that are prepared."""
     from histozoo import task_tables, tasks
@@ -33,7 +37,7 @@ def tasks_(
         tasks.task(name)
     root = data_root or (Path(os.environ["HISTOZOO_DATA"]) if os.environ.get("HISTOZOO_DATA") else None)
     if html:
-        _audit(chosen, root, html, sample)
+        _audit(chosen, root, html, sample, features)
     elif name in tasks.TASKS:
         out.print(task_tables.task(chosen[0], root))
     elif out.is_terminal:
@@ -111,7 +115,7 @@ def prepare(
         out.print(task_tables.prepared(report))
         root = Path(report.folder).parent
     if html:
-        _audit([tasks.TASKS[t.name] for t, _ in found], root, html, None)
+        _audit([tasks.TASKS[t.name] for t, _ in found], root, html)
     if failure:
         raise failure
 
@@ -147,7 +151,9 @@ def _prepare_all(found: Any, target: Path, options: dict[str, Any]) -> HistozooE
     return None
 
 
-def _audit(asked: list[Any], root: Path | None, html: Path, sample: int | None) -> None:
+def _audit(
+    asked: list[Any], root: Path | None, html: Path, sample: int | None = None, features: Path | None = None
+) -> None:
     """Audits those of the tasks asked for that are there."""
     from histozoo import task_tables
     from histozoo.audit.audit import audit
@@ -164,7 +170,17 @@ def _audit(asked: list[Any], root: Path | None, html: Path, sample: int | None) 
             where=root or "no data folder was given",
             next_step="prepare them first, and give their folder as --data-root or $HISTOZOO_DATA",
         )
-    with progress_bar("auditing") as progress:
-        report = audit(chosen, data_root=root, out=html, sample=sample, progress=progress)
+    files = {t.name: features / f"{t.name}.safetensors" for t in chosen} if features else {}
+    there = {name: file for name, file in files.items() if file.is_file()}
+    if files and not there:
+        raise UsageError(
+            "HZ-U81",
+            "none of the tasks has a feature file there",
+            where=features,
+            expected=first_five("", [file.name for file in files.values()]),
+            next_step="histozoo embed ROOT/NAME FOLDER/NAME.safetensors -m MODEL, for each task",
+        )
+    with staged_bar("opening tasks") as progress:
+        report = audit(chosen, data_root=root, out=html, sample=sample, features=there, progress=progress)
     out.print(summary(report))
     out.print(f"page: {report.page}", markup=False, soft_wrap=True)
