@@ -283,6 +283,22 @@ def test_a_folder_is_no_table_and_what_is_not_there_is_named(root: Path) -> None
         assert str(root / "none") in caught.value.where
 
 
+@pytest.mark.parametrize("name", ["own", "tars", "wsi"])
+def test_links_that_lead_out_of_a_folder_are_passed_over_and_told(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = fakes.write_all(tmp_path / "root")
+    before = opened(root, {name: fakes.KINDS[name]})[1][name]["tiles"]
+    assert "passed over" not in caplog.text
+    folder = root / next(v for v in fakes.KINDS[name].values() if isinstance(v, str))
+    one = next(p for p in sorted(folder.iterdir()) if p.is_file())
+    (folder / f"far{one.suffix}").symlink_to(one.replace(tmp_path / one.name))
+    (folder / "._hidden.png").write_bytes(b"")
+    assert opened(root, {name: fakes.KINDS[name]})[1][name]["tiles"] < before
+    assert f"{folder}: 1 passed over, links out of the folder: far{one.suffix}" in caplog.text
+    assert "hidden" not in caplog.text
+
+
 def test_only_slides_need_openslide(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openslide", None)
     assert opened(root, {"own": fakes.KINDS["own"]})[1]["own"]["kept"] == 10

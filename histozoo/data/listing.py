@@ -9,7 +9,7 @@ from pathlib import Path
 
 from histozoo.data.rows import FRAGMENT, Row, first_five
 from histozoo.errors import UsageError
-from histozoo.tile_lists import is_tile_name, leads_out, printable
+from histozoo.tile_lists import HIDDEN, Skipped, is_tile_name, leads_out, printable
 
 _log = logging.getLogger(__name__)
 
@@ -161,6 +161,13 @@ def _sha256(path: Path) -> str:
     from histozoo.data.decoding import read
 
     return hashlib.sha256(read(path)).hexdigest()
+
+
+def tell_skipped(where: object, skipped: Skipped) -> None:
+    """Logs what a walk through a folder passed over, but for hidden files: a link out of the folder, say, is no tile of it."""
+    for kind, names in skipped.items():
+        if kind != HIDDEN:
+            _log.warning("%s: %s", where, first_five(f"{len(names):,} passed over, {kind}", names))
 
 
 def is_tile(path: Path) -> bool:

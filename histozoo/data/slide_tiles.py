@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from histozoo.data.listing import tell_skipped
 from histozoo.data.ordering import ORDER, generator
 from histozoo.data.slide_tissue import Slide, scan_slide
 from histozoo.data.tiles import LARGEST_ENLARGEMENT, fit
@@ -228,7 +229,8 @@ def slide_files(source: Path) -> dict[str, Path]:
     if source.is_file() and source.suffix.lower() == ".csv":
         found = find_tiles(source)
         return {name: found.root / name for name in found.names}
-    names = walk(source)[0] if source.is_dir() else []
+    names, skipped = walk(source) if source.is_dir() else ([], {})
+    tell_skipped(source, skipped)
     slides = {name: source / name for name in names if Path(name).suffix.lower() in SLIDE_SUFFIXES}
     if not slides:
         got = "no such folder" if not source.exists() else f"{len(names):,} other files"

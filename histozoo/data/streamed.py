@@ -140,12 +140,14 @@ def open_shards(folder: Path, *, px: int, cache: Path | None = None, window: int
         UsageError: `HZ-U86`, there are no shards, shards of two kinds, or compressed ones.
         IntegrityError: `HZ-E39`, a shard is not what its index says.
     """
+    from histozoo.data.listing import tell_skipped
     from histozoo.data.parquet_tiles import ParquetShards
     from histozoo.data.shards import INDEX
     from histozoo.data.tar_tiles import TarShards
     from histozoo.tile_lists import walk
 
-    names = walk(folder)[0] if folder.is_dir() else []
+    names, skipped = walk(folder) if folder.is_dir() else ([], {})
+    tell_skipped(folder, skipped)
     tars = [name for name in names if name.endswith(".tar")]
     others = [name for name in names if name.endswith(".parquet")]
     compressed = [name for name in names if name.endswith(".tgz") or ".tar." in name]

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from histozoo.data.choosing import Choice, choose_rows, tissue_share
 from histozoo.data.duplicates import SAME, Likeness
+from histozoo.data.listing import tell_skipped
 from histozoo.data.packed_tiles import PackedTiles
 from histozoo.errors import UsageError
 
@@ -172,6 +173,7 @@ def as_dataset(source: Path) -> Any:
     from histozoo.tile_lists import find_tiles
 
     found = find_tiles(source)
+    tell_skipped(source, found.skipped)
     names: Sequence[str] = found.names
     columns = {
         "image": [{"path": str(found.root / name), "bytes": None} for name in names],
