@@ -259,7 +259,7 @@ def real_slides() -> Path:
 
 
 def test_real_slides_are_drawn_from_by_mpp_where_they_say_it(tmp_path: Path) -> None:
-    from histozoo.data.unlabelled import tissue_share
+    from histozoo.data.choosing import tissue_share
 
     error = refused(real_slides(), mpp=0.5, downsample=None, px=64, cache=tmp_path)
     assert error.what == "a slide does not say its resolution" and "tcga" in error.where

@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Subset
 
+from histozoo.data.choosing import choose_rows, tissue_share
 from histozoo.data.duplicates import SAME
 from histozoo.data.streamed import BLOCK, ShardSet, StreamedTiles, exact_shares
-from histozoo.data.unlabelled import TileSet, UnlabelledTiles, choose_rows, pack_folders, tissue_share
+from histozoo.data.unlabelled import TileSet
 from histozoo.errors import IntegrityError, UsageError
 
 
@@ -43,20 +44,8 @@ def sets(px: int = 4) -> dict[str, TileSet]:
 # -- drawing --
 
 
-def test_sets_are_drawn_by_weight_and_tiles_uniformly_from_their_rows() -> None:
-    mixed = UnlabelledTiles(sets(), seed=1, samples=4000, uniforms=5)
-    draws = [mixed.draw(i) for i in range(4000)]
-    first = sum(number == 0 for number, _, _ in draws)
-    assert abs(first - 1000) < 3 * (4000 * 0.25 * 0.75) ** 0.5
-    counts = np.bincount([row for number, row, _ in draws if number == 0], minlength=20)
-    assert counts[1::2].sum() == 0
-    assert (
-        (counts[::2] - first / 10) ** 2 / (first / 10)
-    ).sum() < 27.9  # chi-square, 9 degrees of freedom, 99.9 %
-
-
 def test_every_sample_carries_its_own_uniform_numbers() -> None:
-    mixed = UnlabelledTiles(sets(), seed=1, samples=500, uniforms=52)
+    mixed = StreamedTiles(sets(), seed=1, samples=500, px=4, uniforms=52)
     u_NU = torch.stack([mixed[i]["u"] for i in range(500)])
     assert u_NU.shape == (500, 52) and u_NU.dtype == torch.float32
     assert 0 <= float(u_NU.min()) and float(u_NU.max()) < 1 and abs(float(u_NU.mean()) - 0.5) < 0.01
@@ -65,7 +54,7 @@ def test_every_sample_carries_its_own_uniform_numbers() -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_f47_a_sample_depends_on_the_seed_and_its_index_alone(workers: int) -> None:
-    mixed = UnlabelledTiles(sets(), seed=5, samples=24, uniforms=3)
+    mixed = StreamedTiles(sets(), seed=5, samples=24, px=4, uniforms=3)
     loader = DataLoader(Subset(mixed, range(8, 24)), batch_size=4, num_workers=workers)
     for number, batch in enumerate(loader):
         for slot in range(4):
@@ -73,7 +62,7 @@ def test_f47_a_sample_depends_on_the_seed_and_its_index_alone(workers: int) -> N
             assert int(batch["index"][slot]) == one["index"] and int(batch["set"][slot]) == one["set"]
             assert torch.equal(batch["tiles"][slot], one["tiles"]) and torch.equal(batch["u"][slot], one["u"])
     assert any(
-        not torch.equal(mixed[i]["u"], UnlabelledTiles(sets(), seed=6, samples=9, uniforms=3)[i]["u"])
+        not torch.equal(mixed[i]["u"], StreamedTiles(sets(), seed=6, samples=9, px=4, uniforms=3)[i]["u"])
         for i in range(9)
     )
 
@@ -84,17 +73,17 @@ def test_f47_a_sample_depends_on_the_seed_and_its_index_alone(workers: int) -> N
         ({"rows": np.arange(0)}, "a"),
         ({"weight": 0.0}, "{'a': 0.0}"),
         ({"weight": float("nan")}, "{'a': nan}"),
-        ({"tiles_NHWC": np.zeros((20, 5, 5, 3), np.uint8)}, "{'a': (5, 5), 'b': (4, 4)}"),
+        ({"tiles_NHWC": np.zeros((20, 5, 5, 3), np.uint8)}, "(5, 5)"),
     ],
 )
 def test_sets_that_cannot_be_mixed_are_refused(changed: dict[str, object], got: str) -> None:
     given = sets()
     given["a"] = TileSet(**{**vars(given["a"]), **changed})
     with pytest.raises(UsageError, match="HZ-U86") as caught:
-        UnlabelledTiles(given, seed=0, samples=1, uniforms=1)
-    assert caught.value.got == got
+        StreamedTiles(given, seed=0, samples=1, px=4, uniforms=1)
+    assert str(caught.value.got) == got
     with pytest.raises(UsageError, match="HZ-U86"):
-        UnlabelledTiles({}, seed=0, samples=1, uniforms=1)
+        StreamedTiles({}, seed=0, samples=1, px=4, uniforms=1)
 
 
 # -- choosing --
@@ -124,20 +113,6 @@ def test_a_set_of_background_is_refused() -> None:
     with pytest.raises(UsageError, match="HZ-U86 no tile is left to train on") as caught:
         choose_rows(np.full((3, 8, 8, 3), 250, np.uint8), least_tissue=0.1, where="glass")
     assert caught.value.where == "glass" and "'background': 3" in caught.value.got
-
-
-def test_folders_are_packed_whatever_lies_how_deep(tmp_path: Path) -> None:
-    pytest.importorskip("datasets")
-    tiles = noise(6, 40)
-    for number, tile in enumerate(tiles):
-        path = tmp_path / "set" / ("deep/er" if number % 2 else ".") / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(tile if number < 5 else tiles[0]).save(path)
-    packed, reports = pack_folders({"s": tmp_path / "set"}, px=40, cache=tmp_path / "cache")
-    assert reports == {"s": {"kept": 5, "tiles": 6, "background": 0, "duplicates": 1}}
-    assert packed["s"].weight == 5
-    shown = {packed["s"].tiles_NHWC[row].tobytes() for row in packed["s"].rows}
-    assert shown == {tile.tobytes() for tile in tiles[:5]}
 
 
 # -- streaming --
