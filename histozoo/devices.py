@@ -1,7 +1,9 @@
-"""Which device a name means, said before anything slow begins."""
+"""Which device a name means, said before anything slow begins; and how many threads compute."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from histozoo.errors import UsageError
@@ -52,3 +54,16 @@ def _known() -> list[str]:
 
     known = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     return known + (["mps"] if torch.backends.mps.is_available() else [])
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Computes with one thread inside the block and restores the number of threads after it."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

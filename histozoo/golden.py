@@ -6,12 +6,13 @@ apart, so that a wrong resize is told from a wrong model. Shapes: B tiles, H W p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from histozoo.devices import one_thread
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -71,19 +72,6 @@ def features(model: nn.Module, pixels_BCHW: Tensor) -> Tensor:
         # A copy, because memory mapped from a file can be aligned otherwise, which changes the last bits of some convolutions.
         f_BD: Tensor = model(pixels_BCHW.clone()).float().cpu()
     return f_BD
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Computes with one thread inside the block and restores the number of threads after it."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def deviation(got: Tensor, expected: Tensor) -> float:

@@ -14,8 +14,7 @@ Shapes: B batch, V views, H W pixels of the packed tile, px of a view, U uniform
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -27,6 +26,7 @@ from histozoo.data import stain
 from histozoo.data.cropping import crop_batch, crop_one
 from histozoo.data.drawing import OPERATIONS, SLOTS, Drawn, View, draw
 from histozoo.data.photometric import blur, brighten_, contrast_, grey_, saturate, solarise_, turn_hue
+from histozoo.devices import one_thread
 from histozoo.errors import UsageError
 
 _THUMBNAIL_PX = 32
@@ -120,9 +120,10 @@ class SSLViews:
         _keep_memory()
         out_BCHW = torch.empty((len(tiles_BHWC), 3, px, px), memory_format=torch.channels_last)
         boxes = zip(*(t.tolist() for t in vars(drawn.boxes).values()), strict=True)
+        # On one thread: waiting for others costs such small operations more than they take, and the bits do not depend on their number.
         # One sample at a time: it stays in the processor's cache from the crop to the end. Nothing is recorded for a gradient: a quarter
         # of the time of such small operations; what is written to is an ordinary tensor.
-        with _one_thread(), torch.inference_mode():
+        with one_thread(), torch.inference_mode():
             for tile_HWC, out_CHW, box, one in zip(tiles_BHWC, out_BCHW, boxes, drawn.each(), strict=True):
                 x_1CHW = crop_one(tile_HWC, box, px).to(torch.float32, memory_format=torch.contiguous_format)
                 changed_CHW = _change(x_1CHW.mul_(1 / 255), one, px)[0]
@@ -141,21 +142,6 @@ def _change(x_BCHW: Tensor, d: Drawn, px: int) -> Tensor:
     x = d.on("grey", x, grey_)
     x = d.on("blur", x.view(-1, 3, px, px), blur, "blur")
     return d.on("solarise", x, solarise_)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Runs torch on one thread, then on as many as before.
-
-    Operations this small cost more in waiting for threads than they take, twenty times more on a busy machine; and the bits do not depend
-    on the number of threads.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @cache
