@@ -6,6 +6,7 @@ rejected rows and their neighbours in test_embed.py.
 
 from __future__ import annotations
 
+import ast
 import functools
 import json
 import tempfile
@@ -262,3 +263,26 @@ def test_the_tiny_model_takes_the_specimens_without_resizing() -> None:
     from histozoo import registry
 
     assert registry.resolve(NAME).ours["contract"]["tile_px"] == PX
+
+
+def test_no_other_module_opens_a_tile_by_itself() -> None:
+    """A new way to read tiles goes through `decode` and so has its verdicts; whoever opens images otherwise stands here with a reason."""
+    otherwise = {
+        "data/decoding.py": "decode itself",
+        "audit/statistics.py": "the header of bytes that decode has read",
+        "prepare/chunks.py": "the format of bytes that decode has read",
+        "prepare/masks.py": "masks, which are no tiles",
+        "evaluate/corruptions.py": "what it has encoded itself",
+    }
+    package = Path(decoding.__file__).parents[1]
+    opening = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+        and node.attr in ("open", "imread", "read_image", "decode_image")
+        and isinstance(node.value, ast.Name)
+        and node.value.id
+        in ("Image", "Pillow", "PIL", "cv2", "io", "imageio", "tifffile", "skimage", "torchvision")
+    }
+    assert opening == set(otherwise)

@@ -6,8 +6,10 @@ A verdict is the pixels `[H, W, 3]`, the feature `[D]`, or the code of the refus
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
+import tarfile
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +24,8 @@ from PIL import Image
 from histozoo import embed, feature_files
 from histozoo.data import tables, tiles
 from histozoo.data.decoding import decode
+from histozoo.data.streamed import open_shards
+from histozoo.data.unlabelled import as_dataset
 from histozoo.errors import HistozooError, RejectedInputs, UsageError
 from histozoo.prepare.engine import prepare
 from histozoo.prepare.layouts.tile_table import TileTable, as_is
@@ -191,6 +195,40 @@ def by_prepare_shards(work: Path) -> Verdicts:
     return verdicts
 
 
+def by_unlabelled(work: Path) -> Verdicts:
+    """`pack` of a folder of unlabelled tiles, one tile at a time."""
+    dataset = as_dataset(badtiles.write(work / "tiles"))
+    return _rows(dataset, lambda row: tiles.pack(dataset.select([row]), badtiles.PX, work / "cache")[0])
+
+
+def by_tar(work: Path) -> Verdicts:
+    """A WebDataset shard, whose members are called by number because a key ends at its first dot."""
+    with tarfile.open(work / "tiles.tar", "w") as archive:
+        for n, specimen in enumerate(badtiles.specimens()):
+            member = tarfile.TarInfo(f"{n:03}.png")
+            member.size = len(specimen.data)
+            archive.addfile(member, io.BytesIO(specimen.data))
+    return _of_shards(open_shards(work, px=badtiles.PX, cache=work / "cache"))
+
+
+def by_parquet(work: Path) -> Verdicts:
+    """A Parquet shard that holds encoded tiles, as others write it."""
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [{"bytes": s.data, "path": s.name} for s in badtiles.specimens()]
+    pyarrow.parquet.write_table(pyarrow.table({"image": rows}), work / "tiles.parquet")
+    return _of_shards(open_shards(work, px=badtiles.PX, cache=work / "cache"))
+
+
+def _of_shards(shards: Any) -> Verdicts:
+    places = [(group, row) for group, n in enumerate(shards.sizes.tolist()) for row in range(n)]
+    return {
+        s.name: _outcome(partial(shards.tile, place))
+        for s, place in zip(badtiles.specimens(), places, strict=True)
+    }
+
+
 def _rejected(out: Path) -> Verdicts:
     told = json.loads((out / "prepared.json").read_text())["came_out"]["rejected"]
     return {Path(row["name"]).name: row["code"] for row in told}
@@ -217,7 +255,12 @@ PATHS: dict[str, Callable[[Path], Verdicts]] = {
     "prepare": by_prepare,
     "prepare of a zip": by_prepare_zip,
     "prepare into shards": by_prepare_shards,
+    "unlabelled tiles": by_unlabelled,
+    "tar shard": by_tar,
+    "Parquet shard": by_parquet,
 }
+AT_ONE_SIZE = ("pack", "unlabelled tiles", "tar shard", "Parquet shard")
+"""Paths that bring every tile to one size."""
 
 
 def embedded(source: Path, out: Path, **options: Any) -> Verdicts:
@@ -237,7 +280,7 @@ def embedded(source: Path, out: Path, **options: Any) -> Verdicts:
 
 def expected(path: str, pixels: dict[str, NDArray[np.uint8]], work: Path) -> Verdicts:
     """What a path must make of accepted files with these pixels."""
-    if path == "pack":
+    if path in AT_ONE_SIZE:
         return {name: tiles.fit(Image.fromarray(p), badtiles.PX) for name, p in pixels.items()}
     if not path.startswith("embed"):
         return dict(pixels)
