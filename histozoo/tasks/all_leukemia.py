@@ -22,8 +22,10 @@ TASK = Task(
     lineage="all_leukemia",
     # 3256 images of 89 patients, about 37 each; neighbours look like one smear.
     group_rule=blocks(r"WBC-(?:Malignant-)?(\w+)-(\d+)\.jpg$", 40),
-    notes=(
-        "Tint and focus differ by class, like acquisition batches: high accuracy says little. Patients are not known: groups are blocks of "
-        "forty consecutive numbers within a class, about one patient long."
+    traps=(
+        "Tint and focus differ by class, like acquisition batches: high accuracy says little.",
+        "The originals have a scale bar in the lower right corner that differs between classes; it was cut away here.",
+        "Patients are not known, so groups may divide one.",
     ),
+    notes="Groups are blocks of forty consecutive numbers within a class, about one patient long.",
 )

@@ -37,5 +37,9 @@ TASK = Task(
     ),
     lineage="aml_lmu",
     group_column="cell",
-    notes="For few-shot use. Rotated copies of a cell share its group. Patients are not known.",
+    traps=(
+        "Rare classes hold rotated copies of a cell; they share its group.",
+        "Patients are not known.",
+    ),
+    notes="For few-shot use. Groups are cells.",
 )

@@ -21,8 +21,13 @@ TASK = Task(
     lineage="bccd",
     group_rule=frame,
     centre_px=96,
-    notes=(
-        "White cells were cropped larger than the others: only the central 96 px are used, so that size does not tell the class. "
-        "Groups are frames, those that show the same cells joined; patients are not known. Shares its frames with bccd_wbc."
+    traps=(
+        (
+            "White cells were cropped larger than the others: only the central 96 px are used, so that size does not tell "
+            "the class."
+        ),
+        "Shares its frames with bccd_wbc.",
+        "Patients are not known; crops of one frame may overlap.",
     ),
+    notes="Groups are frames, those that show the same cells joined.",
 )

@@ -22,8 +22,11 @@ TASK = Task(
     citation="Shenggan, BCCD Dataset, after cosmicad/dataset and akshaylamba/all_CELL_data; types by P. Mooney, crops by apple2373/BCCD",
     lineage="bccd",
     group_rule=frame,
-    notes=(
-        "Very unbalanced. Groups are frames, those that show the same cells joined; patients are not known. "
-        "Shares its frames with bccd_cells. One cell (frames 206 and 278) is labelled lymphocyte once and monocyte once."
+    traps=(
+        "Shares its frames with bccd_cells.",
+        "Very unbalanced.",
+        "One cell (frames 206 and 278) is labelled lymphocyte once and monocyte once.",
+        "Patients are not known.",
     ),
+    notes="Crops of different size. Groups are frames, those that show the same cells joined.",
 )

@@ -25,8 +25,15 @@ TASK = Task(
     source="http://mde-lab.aegean.gr/index.php/downloads",
     citation="J. Jantzen, J. Norup, G. Dounias, B. Bjerregaard, Pap-smear benchmark data for pattern classification, NiSIS 2005, 1-9",
     lineage="cervical_herlev",
+    traps=(
+        (
+            "Each cell was enlarged to one side, whatever its size, and framed with the colour of its border: the size of a "
+            "cell, which pathologists go by, is gone."
+        ),
+        "Groups rest on numbers in the names that nobody documents.",
+    ),
     notes=(
-        "0.201 micrometres per pixel in the original, but each cell was enlarged to 224 px, so the scale is not known. Groups are the "
-        "first two numbers of the file names, perhaps a slide or session."
+        "0.201 micrometres per pixel in the original, but each cell was enlarged to 224 px, so the scale is not known. "
+        "Groups are the first two numbers of the file names, perhaps a slide or session."
     ),
 )

@@ -21,9 +21,15 @@ TASK = Task(
         "cancer lesions, Data in Brief 30 (2020) 105589"
     ),
     lineage="cervical_lbc",
+    traps=(
+        (
+            "All classes but NILM went through a rotation with resampling: accuracy between NILM and the rest is partly "
+            "about that. Good to train on, weak as evidence."
+        ),
+        "Groups never hold two classes, and two classes lie in four groups each.",
+    ),
     notes=(
-        "Resized with the aspect ratio squeezed, so the scale is not known. All classes but NILM went through a rotation with resampling: "
-        "accuracy between NILM and the rest is partly about that. Good to train on, weak as evidence. Groups are an undocumented "
-        "prefix of the file names, perhaps the slide."
+        "Resized with the aspect ratio squeezed, so the scale is not known. Groups are an undocumented prefix of the file "
+        "names, perhaps the slide."
     ),
 )

@@ -22,8 +22,12 @@ TASK = Task(
     ),
     lineage="glas",
     cut_px=258,
+    traps=(
+        "The official split divides patients and is not used.",
+        "There are 16 patients only.",
+    ),
     notes=(
-        "775 x 522 px at 0.62005 micrometres per pixel (from memory of the challenge paper): six tiles of 258 px; smaller images give two. "
-        "Groups are patients. The official split divides patients and is not used."
+        "775 x 522 px at 0.62005 micrometres per pixel (from memory of the challenge paper): six tiles of 258 px; smaller "
+        "images give two. Groups are patients."
     ),
 )

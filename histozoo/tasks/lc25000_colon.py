@@ -20,8 +20,12 @@ TASK = Task(
         "groups: G. Batchkala et al., DEMI@MICCAI 2024 (LC25000-clean)"
     ),
     lineage="lc25000",
-    notes=(
-        "Flips and rotations of 500 photographs, at most two of each here; groups are the photographs. Patients are not known, so groups "
-        "may divide one. 224 x 224 px, resized by an intermediate source."
+    traps=(
+        (
+            "The images are flips and rotations of 500 photographs: split by group, or the copies of one photograph face "
+            "each other."
+        ),
+        "Patients are not known, so groups may divide one.",
     ),
+    notes="At most two copies of each photograph; groups are the photographs. 224 x 224 px, resized by an intermediate source.",
 )

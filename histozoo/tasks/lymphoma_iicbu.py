@@ -31,8 +31,10 @@ TASK = Task(
     lineage="lymphoma_iicbu",
     group_rule=_case,
     cut_px=280,
-    notes=(
-        "20x objective, central 840 x 840 px of each image, so nine tiles of 280 px. Prepared at different sites: staining varies. "
-        "Groups are slides; sj-05-6124-R3 and sj-05-6124-R4 may be one case and are one group."
+    traps=(
+        "The slides were prepared at different sites, and their staining varies a lot.",
+        "The split that lies beside the copy these were taken from puts images of one slide on both sides; it is not used.",
+        "sj-05-6124-R3 and sj-05-6124-R4 may be one case; they are one group here.",
     ),
+    notes="20x objective, central 840 x 840 px of each image, so nine tiles of 280 px. Groups are slides.",
 )

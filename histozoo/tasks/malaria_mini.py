@@ -25,5 +25,6 @@ TASK = Task(
     citation="S. Rajaraman et al., Pre-trained convolutional neural networks as feature extractors, PeerJ 6 (2018) e4568",
     lineage="nih_malaria",
     group_rule=_patient,
-    notes="For smoke tests. Cells are cut out on black. Groups are patients or slides.",
+    traps=("Cells are cut out on black: their outline is in every image.",),
+    notes="For smoke tests. Groups are patients or slides.",
 )

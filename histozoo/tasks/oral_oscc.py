@@ -19,9 +19,14 @@ TASK = Task(
     lineage="oral_oscc",
     # Patients are not in the names and consecutive numbers may be one patient: 1224 images of 230 patients, about 5 each.
     group_rule=blocks(r"(\w+_\d+x)_(\d+)\.jpg$", 10),
+    traps=(
+        "Patients are not known, so groups may divide one.",
+        "The magnifications are not equally frequent in the classes: score 100x and 400x apart.",
+        "32 images were found under both labels and taken out; others like them may be left.",
+        "The copy on Kaggle holds augmented images beside the originals; they were left out.",
+    ),
     notes=(
-        "Resized to 224 x 224 px with the aspect ratio squeezed, at 100x and 400x mixed, so the scale is not known. "
-        "Patients are not known: groups are blocks of ten consecutive numbers within class and magnification, which may "
-        "divide a patient. The magnifications are not equally frequent in the classes. 32 images found under both labels were removed."
+        "Resized to 224 x 224 px with the aspect ratio squeezed, at 100x and 400x mixed, so the scale is not known. Groups "
+        "are blocks of ten consecutive numbers within class and magnification."
     ),
 )

@@ -30,5 +30,6 @@ TASK = Task(
     ),
     lineage="pbc",
     group_column="file",
-    notes="For few-shot use. Patients are not known: each image is a group of its own.",
+    traps=("Patients are not known: each image is a group of its own.",),
+    notes="For few-shot use.",
 )

@@ -23,8 +23,10 @@ TASK = Task(
     lineage="wbc_zheng",
     # Long runs of one class say that the numbering follows the acquisition.
     group_rule=blocks(r"(d[12])_(\d+)\.\w+$", 10),
-    notes=(
-        "Some labels were added by the authors and not double-checked by experts. Patients are not known: groups are blocks of ten "
-        "consecutive numbers within a source, which may divide a smear."
+    traps=(
+        "Some labels were added by the authors and not double-checked by experts.",
+        "The two sources look very different and hold the classes in different shares.",
+        "Patients are not known, so groups may divide a smear.",
     ),
+    notes="Groups are blocks of ten consecutive numbers within a source.",
 )

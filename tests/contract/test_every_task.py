@@ -62,6 +62,7 @@ def test_the_declaration_is_complete(name: str) -> None:
         for field in ("organ", "stain", "licence", "citation", "folder", "notes")
     )
     assert t.source.startswith(("https://", "http://"))
+    assert t.traps, "what is known to be wrong with the set, or that nothing is"
     assert t.mpp is None or 0.05 < t.mpp < 20
     assert not set(t.exclude_classes) & set(t.classes) and all(t.exclude_classes.values())
     assert not (t.cut_px and t.centre_px)
@@ -79,7 +80,6 @@ def test_the_preparation_is_complete_and_can_be_handed_to_a_worker(name: str) ->
     assert plan is not None and plan.parts
     assert json.loads(json.dumps(plan.rule.describe()))["rule"]
     assert repr(pickle.loads(pickle.dumps(plan)).rule) == repr(plan.rule)
-    assert TASKS[name].traps, "what is known to be wrong with the set, or that nothing is"
     assert TASKS[name].folder == name
 
 
