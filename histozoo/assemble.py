@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from histozoo.candidate import size_options
 from histozoo.data.ssl_views import SSLViews, multi_crop, one_view, two_views
 from histozoo.data.views import Views
 from histozoo.errors import UsageError
@@ -100,7 +101,7 @@ def _sizes(e: Experiment) -> dict[str, Any]:
     cfg: Any = timm.get_pretrained_cfg(e.architecture)
     if not cfg.fixed_input_size:
         return {}
-    size = {} if cfg.input_size[-1] == e.tile_px else {"img_size": e.tile_px}
+    size = size_options(e.architecture, e.tile_px)
     local_px = e.own.get("views", {}).get("local_px", 0)
     others = {e.train_px, local_px or e.train_px} - {e.tile_px}
     return {**size, "dynamic_img_size": True} if others else size

@@ -137,13 +137,21 @@ class Facts:
     model_args: dict[str, Any]
 
 
+def size_options(architecture: str, tile_px: int) -> dict[str, Any]:
+    """Returns the options that build a transformer of fixed input size for tiles of `tile_px` pixels; nothing for other architectures."""
+    import timm
+
+    cfg: Any = timm.get_pretrained_cfg(architecture)
+    return {"img_size": tile_px} if cfg.fixed_input_size and cfg.input_size[-1] != tile_px else {}
+
+
 def facts_of(architecture: str, *, tile_px: int) -> Facts:
     """Returns the facts of a stock timm architecture; builds it on the meta device, so it costs no memory."""
     import timm
 
     default: Any = timm.get_pretrained_cfg(architecture)
     fixed = bool(default.fixed_input_size)
-    size: dict[str, Any] = {"img_size": tile_px} if fixed and default.input_size[-1] != tile_px else {}
+    size = size_options(architecture, tile_px)
     with torch.device("meta"):
         model: Any = timm.create_model(architecture, num_classes=0, **size)
     pooling = _pooling(model)

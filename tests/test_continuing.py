@@ -245,6 +245,25 @@ def test_the_backbone_alone_starts_any_recipe(parent: Path, place: Path) -> None
     )
 
 
+def test_a_transformer_is_trained_published_and_measured_at_its_tile_size(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from histozoo.evaluate.encoders import encoder
+
+    monkeypatch.setattr(gates, "reloads", lambda bundle: [])
+    text = SSL.replace("test_resnet.simclr", "test_vit.dino").replace(
+        "outputs = 16", "outputs = 16\nbottleneck = 8"
+    )
+    (place / "vit.toml").write_text(text + "\n[views]\nlocal_px = 16\n")
+    folder = run(place, file="vit.toml")
+    bundle = publish.publish(folder, out=place / "dist", zoo=place / "zoo", cards=place / "cards")
+    assert registry.read_entry(bundle / "config.json").raw["model_args"]["img_size"] == 32
+    x_BCHW = torch.rand(2, 3, 32, 32)
+    features = [encoder(name).build()(x_BCHW) for name in (str(folder), str(bundle), f"random:{folder}@0")]
+    assert torch.equal(features[0], features[1]) and features[2].shape == features[0].shape
+    assert not torch.allclose(features[0], features[2])
+
+
 def test_what_does_not_fit_is_refused_before_training(parent: Path, place: Path) -> None:
     with pytest.raises(UsageError, match=r"HZ-U88 .*does not fit") as caught:
         run(place, "other", init=str(parent), inherit="everything", objective={"hidden": 16})

@@ -147,7 +147,11 @@ def compare_left_out(
     """Compares a run's trunk with random ones on a task whose lineage it was not trained on, over grouped folds of all tiles."""
 
     def predict(trunk_seed: int | None) -> Predictions:
-        model = trained_trunk(run) if trunk_seed is None else random_trunk(run.architecture, seed=trunk_seed)
+        model = (
+            trained_trunk(run)
+            if trunk_seed is None
+            else random_trunk(run.architecture, seed=trunk_seed, tile_px=run.tile_px)
+        )
         return feature_extraction(model, labelled, mean=run.mean, std=run.std, seed=seed)
 
     return Comparison(
@@ -178,7 +182,9 @@ def random_baseline(
     mean, std = IMAGENET
     labelled = read(name, data_root=data_root, tile_px=tile_px, cache=cache)
     predicted = [
-        feature_extraction(random_trunk(architecture, seed=s), labelled, mean=mean, std=std, seed=0)
+        feature_extraction(
+            random_trunk(architecture, seed=s, tile_px=tile_px), labelled, mean=mean, std=std, seed=0
+        )
         for s in seeds
     ]
     guesses_SN, classes = np.stack([p.guesses_N for p in predicted]), len(labelled.classes)

@@ -46,7 +46,10 @@ def measure(
         UsageError: `HZ-U52` no finished run; `HZ-I64` the data is not what the run was trained on; and what the protocol raises.
     """
     known = read_run(run)
-    trunks = [trained_trunk(known), *(random_trunk(known.architecture, seed=s) for s in random_seeds)]
+    trunks = [
+        trained_trunk(known),
+        *(random_trunk(known.architecture, seed=s, tile_px=known.tile_px) for s in random_seeds),
+    ]
     findings = Findings(study="trained_tasks", resamples=resamples)
     for name in known.tasks:
         labelled = read(name, data_root=data_root, tile_px=known.tile_px, cache=cache)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from histozoo import loading, registry
+from histozoo.candidate import size_options
 from histozoo.errors import HistozooError, UsageError
 from histozoo.evaluate.encoders import Encoder, digest
 from histozoo.evaluate.trunks import Run, random_trunk, read_run, trained_trunk
@@ -124,8 +125,9 @@ def _twin(base: str, name: str, seed: int) -> tuple[Encoder, dict[str, Any], Cal
     if _in_zoo(base) or Path(base).is_dir():
         twin = trained(base)
         if twin.kind == "run":
-            architecture = read_run(base).architecture
-            return twin, {"architecture": architecture}, partial(random_trunk, architecture, seed=seed)
+            run = read_run(base)
+            facts = {"architecture": run.architecture, **size_options(run.architecture, run.tile_px)}
+            return twin, facts, partial(random_trunk, run.architecture, seed=seed, tile_px=run.tile_px)
         source = Path(base) if Path(base).is_dir() else base
         entry = registry.resolve(source)
         facts = {"architecture": entry.architecture, "options": entry.raw["model_args"]}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from histozoo.candidate import round_once
+from histozoo.candidate import round_once, size_options
 from histozoo.errors import IntegrityError, UsageError
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ def trained_trunk(run: Run) -> nn.Module:
         )
     raw = {k.removeprefix(_PREFIX): v for k, v in load(content).items() if k.startswith(_PREFIX)}
     state, _ = round_once(raw)
-    model: nn.Module = timm.create_model(run.architecture, pretrained=False, num_classes=0)
+    size = size_options(run.architecture, run.tile_px)
+    model: nn.Module = timm.create_model(run.architecture, pretrained=False, num_classes=0, **size)
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
@@ -118,12 +119,19 @@ def trained_trunk(run: Run) -> nn.Module:
     return model.eval()
 
 
-def random_trunk(architecture: str, *, seed: int) -> nn.Module:
-    """Returns the architecture in eval mode with timm's own initialisation; the global random state is left as it was."""
+def random_trunk(architecture: str, *, seed: int, tile_px: int | None = None) -> nn.Module:
+    """Returns the architecture in eval mode with timm's own initialisation; the global random state is left as it was.
+
+    Args:
+        architecture: timm's name.
+        seed: Of the initialisation.
+        tile_px: What a transformer of fixed input size is built for; its own size where it is None.
+    """
     import timm
     import torch
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0)
+        size = size_options(architecture, tile_px) if tile_px else {}
+        model: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0, **size)
     return model.eval()
