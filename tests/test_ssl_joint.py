@@ -17,6 +17,9 @@ from histozoo.recipes import parts, swav
 from tests.fakes.ssl import MADE, batch, make
 
 STEPS, ROWS = 3, 8
+EVERY = [*MADE, "multitaskssl"]
+TASKS = ((0, 1, 0, 1, -1, -1, -1, -1), (0, 0, 1, -1, 1, -1, -1, -1), (-1, -1, 0, 0, 1, 1, 1, -1))
+"""Labels of the steps: in the first the second process has none."""
 State = dict[str, Any]
 
 
@@ -36,7 +39,7 @@ def trained(name: str, rank: int, processes: int) -> State:
             model = DistributedDataParallel(recipe, broadcast_buffers=False)
     losses, first = [], {}
     for step in range(STEPS):
-        whole = batch(recipe, ROWS, seed=step)
+        whole = {**batch(recipe, ROWS, seed=step), "task": torch.tensor(TASKS[step])}
         share = {k: v.tensor_split(processes)[rank] for k, v in whole.items()}
         recipe.on_step(step)
         loss = model(share)["loss"]
@@ -67,7 +70,7 @@ def work(rank: int, processes: int, folder: str) -> None:
     torch.set_num_threads(1)
     if processes > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=processes)
-    results = {name: trained(name, rank, processes) for name in MADE}
+    results = {name: trained(name, rank, processes) for name in EVERY}
     results["uneven"] = {"rows": uneven(rank, processes)}
     torch.save(results, Path(folder) / f"{processes}_{rank}")
     if processes > 1:
@@ -90,7 +93,7 @@ def close(a: Tensor, b: Tensor, scale: float = 1e-5) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", EVERY)
 def test_two_processes_give_the_loss_gradient_and_state_of_the_joint_batch(
     results: tuple[State, State, State], name: str
 ) -> None:
@@ -114,9 +117,9 @@ def test_processes_with_different_numbers_of_rows_solve_one_joint_assignment(
 
 def test_the_half_batch_alone_has_another_loss_where_the_loss_looks_across_tiles() -> None:
     """Otherwise the comparison above would say nothing of the gathering."""
-    for name in ("simclr", "barlow", "vicreg", "moco", "swav", "ibot"):
+    for name in ("simclr", "barlow", "vicreg", "moco", "swav", "ibot", "multitaskssl"):
         recipe = make(name)
-        whole = batch(recipe, ROWS)
+        whole = {**batch(recipe, ROWS), "task": torch.tensor(TASKS[1])}
         halves = [recipe({k: v.tensor_split(2)[i] for k, v in whole.items()})["loss"] for i in range(2)]
         assert not close(torch.stack(halves).mean().detach(), recipe(whole)["loss"].detach(), 1e-3), name
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from skimage import color
 from torchvision.transforms.v2 import functional as reference
 
 from histozoo.data import photometric as p
 from histozoo.data import stain
+from histozoo.data.drawing import OPERATIONS, SLOTS
+from histozoo.data.ssl_views import one_view
 
 # scikit-image's published matrix (skimage.color.rgb_from_hed).
 RGB_FROM_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
@@ -53,7 +56,6 @@ def test_conversions_equal_scikit_images_formula() -> None:
 
 
 def test_the_formula_above_is_that_of_the_installed_scikit_image() -> None:
-    color = pytest.importorskip("skimage.color")
     assert np.array_equal(color.rgb_from_hed, RGB_FROM_HED)
     x = hwc(images())
     assert np.abs(color.rgb2hed(x) - skimage_rgb2hed(x)).max() < 1e-12
@@ -70,6 +72,22 @@ def test_jitter_is_scaling_and_shifting_scikit_images_densities() -> None:
     factor, shift = (v.double().numpy()[:, None, None] for v in (factor_BS, shift_BS))
     theirs = skimage_hed2rgb(factor * skimage_rgb2hed(hwc(x_BCHW)) + shift / unit)
     assert np.abs(hwc(ours) - theirs).max() < 1e-6
+
+
+def test_the_stain_jitter_of_a_view_equals_the_installed_scikit_images() -> None:
+    """Tile to view through `rgb2hed` and `hed2rgb` themselves, with the factors and shifts that the numbers of the sample stand for."""
+    tiles_BHWC = (images().permute(0, 2, 3, 1) * 255).round().byte()
+    alone = tuple(name for name in OPERATIONS if name != "stain")
+    views = one_view(24, (0.0,) * 3, (1.0,) * 3, without=alone, stain_p=1.0, stain=0.2)
+    u_BU = torch.rand(6, views.uniforms, generator=torch.Generator().manual_seed(3))
+    seen = hwc(views(tiles_BHWC, u_BU)[0])
+    for row, (tile_HWC, u_U) in enumerate(zip(tiles_BHWC.numpy(), u_BU.double().numpy(), strict=True)):
+        factor, shift = (
+            0.2 * (2 * u_U[[SLOTS[f"{what}_{s}"] for s in "her"]] - 1) for what in ("stain", "shift")
+        )
+        jittered = (1 + factor) * color.rgb2hed(tile_HWC) - shift / np.log(1e-6)
+        assert np.abs(seen[row] - color.hed2rgb(jittered)).max() < 1e-6
+        assert np.abs(seen[row] - tile_HWC / 255).max() > 0.01
 
 
 def test_jitter_of_no_strength_keeps_every_colour_that_the_stains_can_make() -> None:

@@ -190,8 +190,8 @@ class IBOT(Recipe):
         """Returns the teacher's probabilities of crops `[G, B, K]` and hidden tokens `[M, K]`, and both joint means `[2, K]`."""
         s, backbone, heads = self.settings, self.teacher_backbone, self.teacher_heads
         f_BD, tokens_BLD = vit.features_and_grid(backbone, vit.embed(backbone, x))
-        scores = heads.get_submodule("crop")(f_BD).float()
-        token_scores = heads.get_submodule(self._token)(tokens_BLD[hidden_BL]).float()
+        scores = heads.get_submodule("crop")(f_BD)
+        token_scores = heads.get_submodule(self._token)(tokens_BLD[hidden_BL])
         if s.centring == "sinkhorn":
             p, token_p = (
                 sinkhorn(t, epsilon=self._temperature, rounds=s.rounds) for t in (scores, token_scores)
@@ -199,7 +199,7 @@ class IBOT(Recipe):
         else:
             p = targets(scores, self.centre, temperature=self._temperature)
             token_p = targets(token_scores, self.token_centre, temperature=self._temperature)
-        means = torch.stack([parts.joint_mean(scores), parts.joint_mean(token_scores)])
+        means = torch.stack([parts.joint_mean(t.float()) for t in (scores, token_scores)])
         return p.view(s.global_views, -1, s.outputs), token_p, means
 
     # -- hooks of the engine ---------------------------------------------------------------------------------------------------------

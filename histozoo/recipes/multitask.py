@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from histozoo.data.mixing import UNIFORMS
 from histozoo.data.views import Views
+from histozoo.recipes import parts
 from histozoo.recipes.base import Batch, Recipe
 from histozoo.recipes.batch_norm import transplant_batch_norm
 
@@ -77,15 +78,25 @@ class Multitask(Recipe):
         f_BD = self._features(self.views(batch["tiles"], batch["u"]))
         sums_T, counts_T = self._cross_entropies(f_BD, batch["task"], batch["label"])
         self._seen_T += counts_T.cpu()
-        if self.loss == "batch_mean":
-            loss = sums_T.sum() / len(f_BD)
-        else:
-            log_classes_T = sums_T.new_tensor([math.log(h.out_features) for h in self._linears()])
-            loss = (sums_T / counts_T.clamp(min=1) / log_classes_T).sum() / (counts_T > 0).sum()
+        loss = self._mean(sums_T, counts_T)
         means = {
             f"loss_{n}": s.detach() / c for n, s, c in zip(self.heads, sums_T, counts_T, strict=True) if c > 0
         }
         return {"loss": loss + self._touch(loss), **means}
+
+    def absent(self) -> Tensor:
+        """Returns what `forward` would of no tile at all: zero, with every head in its graph; the other processes count on the call."""
+        zeros_T = torch.stack([(h.weight.sum() + h.bias.sum()) * 0 for h in self._linears()])
+        return self._mean(zeros_T, torch.zeros_like(zeros_T))
+
+    def _mean(self, sums_T: Tensor, counts_T: Tensor) -> Tensor:
+        """Returns the loss of this process's sums; its mean over the processes is that of the joint batch, however tasks are spread."""
+        joint_T = parts.joint_sum(counts_T.float())
+        if self.loss == "batch_mean":
+            return sums_T.sum() * parts.world() / joint_T.sum().clamp(min=1)
+        log_classes_T = sums_T.new_tensor([math.log(h.out_features) for h in self._linears()])
+        means_T = sums_T / joint_T.clamp(min=1) / log_classes_T
+        return means_T.sum() * parts.world() / (joint_T > 0).sum().clamp(min=1)
 
     def _features(self, x_BCHW: Tensor) -> Tensor:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._frozen):

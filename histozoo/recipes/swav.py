@@ -137,7 +137,7 @@ class SwAV(Recipe):
         s, rows = self.settings, scores_GBK.shape[1]
         helped = s.queue > 0 and self._step >= s.queue_from * self.steps and int(self.queued) >= s.queue
         codes = []
-        for view, scores_BK in enumerate(scores_GBK.float()):
+        for view, scores_BK in enumerate(scores_GBK):
             if helped:
                 # Every process holds the same queue: each takes its share, so that the joint problem holds each vector once.
                 share_QD = self.queue_GQD[view].tensor_split(parts.world())[parts.first_row(1)]
