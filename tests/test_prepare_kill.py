@@ -71,7 +71,7 @@ def test_g50_a_kill_before_and_after_every_move(tmp_path: Path, shards: bool) ->
 
     with counted_moves() as moves:
         work(tmp_path / "whole")
-    assert moves[0] == 4 * MOVES_PER_CHUNK + 3 + shards
+    assert moves[0] == 4 * MOVES_PER_CHUNK + 3 + 2 * shards
     for after in (False, True):
         for n in range(1, moves[0] + 1):
             out = tmp_path / f"{n}{after}"

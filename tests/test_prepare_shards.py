@@ -47,7 +47,7 @@ def test_shards_hold_the_rows_of_the_table_in_its_order(out: Path) -> None:
     folder = out / "shards/synthetic"
     shards = index(out)["shards"]
     assert len(shards) >= 3
-    assert set(tree(folder)) == {"index.json", "prepared.json", *(s["file"] for s in shards)}
+    assert set(tree(folder)) == {"README.md", "index.json", "prepared.json", *(s["file"] for s in shards)}
     found = [row for s in shards for row in pyarrow.read_table(folder / s["file"]).to_pylist()]
     assert [s["rows"] for s in shards] == [pyarrow.read_metadata(folder / s["file"]).num_rows for s in shards]
     assert len(found) == index(out)["rows"] == len(table(out)) == 8 * N
@@ -82,6 +82,18 @@ def test_plain_datasets_streams_and_decodes_them(out: Path) -> None:
         assert row["image"].tobytes() == pixels[row["source"], row["x"], row["y"]]
         seen += 1
     assert seen == len(pixels)
+
+
+def test_datasets_loads_and_streams_the_folder_by_its_name_alone(out: Path, tmp_path: Path) -> None:
+    import datasets
+
+    folder = str(out / "shards/synthetic")
+    for streaming in (False, True):
+        loaded = datasets.load_dataset(folder, streaming=streaming, cache_dir=str(tmp_path / "cache"))
+        assert list(loaded) == ["train"] and loaded["train"].features["label"].names == list(layouts.CLASSES)
+        assert [row["file"] for row in loaded["train"]] == [row["file"] for row in table(out)]
+    said = (out / "shards/synthetic/README.md").read_text(encoding="utf-8")
+    assert "CC0-1.0, not checked" in said and ", ".join(layouts.CLASSES) in said
 
 
 def test_read_shards_gives_what_the_task_loads(out: Path) -> None:

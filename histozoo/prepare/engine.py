@@ -186,7 +186,7 @@ class _Run:
         if self.shards:
             from histozoo.prepare.parquet import write_shards
 
-            write_shards(self.journal, n, self.task.classes)
+            write_shards(self.journal, n, self.task)
         else:
             output.write_table(self.journal, n, self.task.table)
         published = {

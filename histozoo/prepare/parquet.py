@@ -21,6 +21,8 @@ from histozoo.prepare.stores import unpacked
 if TYPE_CHECKING:
     import pyarrow  # type: ignore[import-untyped]
 
+    from histozoo.tasks.base import Task
+
 SHARD_BYTES = 1 << 28
 """Image bytes after which a shard ends: 256 MB."""
 
@@ -28,16 +30,34 @@ GROUP_BYTES = 1 << 24
 GROUP_ROWS = 1024
 """A row group ends after so many image bytes or rows; it is what a reader holds in memory."""
 
-INDEX = "index.json"
+INDEX, README = "index.json", "README.md"
+
+_README = """---
+configs:
+- config_name: default
+  data_files: shards/*.parquet
+---
+# {name}
+
+{what}, cut and labelled by `histozoo prepare`; prepared.json says from what and how.
+
+- licence of the images: {licence}
+- source: {source}
+- cite: {citation}
+"""
+"""What `datasets.load_dataset` takes the names of the shards from, which it would otherwise look for among all files."""
 
 
-def write_shards(journal: Journal, chunks: int, classes: Sequence[str]) -> None:
-    """Writes `shards/<n>.parquet` and `index.json` to the journal's table folder, from the beginning each time: no tile is decoded for it.
+def write_shards(journal: Journal, chunks: int, task: Task) -> None:
+    """Writes `shards/<n>.parquet`, `index.json` and `README.md` to the journal's table folder, from the beginning each time.
+
+    No tile is decoded for it. `datasets.load_dataset(folder)` reads the result, and streams it.
 
     Raises:
         UsageError: `HZ-U76`, pyarrow is not installed.
         ResourceError: `HZ-F42`, the disk is full.
     """
+    classes = task.classes
     schema, number = _schema(classes), {label: i for i, label in enumerate(classes)}
     tiles, folder = _Tiles(journal, chunks), journal.fresh("shards")
     index: list[dict[str, Any]] = []
@@ -51,6 +71,10 @@ def write_shards(journal: Journal, chunks: int, classes: Sequence[str]) -> None:
     facts = {"classes": list(classes), "rows": sum(s["rows"] for s in index), "shards": index}
     durable.write_json(journal.work / INDEX, facts)
     journal.add(journal.work / INDEX)
+    what = f"{task.organ}, {task.stain}: {', '.join(classes)}"
+    said = {"licence": task.stated_licence, "source": task.source, "citation": task.citation}
+    durable.write_text(journal.work / README, _README.format(name=task.name, what=what, **said))
+    journal.add(journal.work / README)
 
 
 class _Tiles:
