@@ -82,6 +82,15 @@ def test_a_folder_that_we_did_not_write_is_left_alone(source: Path, tmp_path: Pa
     assert tree(tmp_path / "synthetic") == {"labels.csv": b"mine"}
 
 
+@pytest.mark.parametrize("below", [".", "out", "pictures/out"])
+def test_an_output_inside_its_own_source_is_refused(below: str, source: Path, tmp_path: Path) -> None:
+    before = tree(source)
+    refused("HZ-U66", lambda: run(source, source / below))
+    (tmp_path / "link").symlink_to(source)
+    refused("HZ-U66", lambda: run(source, tmp_path / "link" / below))
+    assert tree(source) == before
+
+
 def test_a_table_that_was_edited_is_not_taken_for_ours(source: Path, tmp_path: Path) -> None:
     run(source, tmp_path)
     table = tmp_path / "synthetic/labels.csv"

@@ -104,7 +104,7 @@ def test_d24_a_file_that_may_not_be_read_is_refused_on_every_path(open_folder: P
         assert code_of(lambda: dataset[1]["image"]) == "HZ-D24"
         assert code_of(lambda: tiles.pack(dataset, 48, open_folder / "cache")) == "HZ-D24"
         assert code_of(lambda: reader.file("2.png")) == "HZ-D24" and reader.file("1.png")
-        assert code_of(lambda: prepare(plan, open_folder, open_folder / "out", workers=0)) == "HZ-D24"
+        assert code_of(lambda: prepare(plan, folder, open_folder / "out", workers=0)) == "HZ-D24"
 
 
 def test_d24_a_folder_that_may_not_be_read_is_refused_and_not_passed_over(open_folder: Path) -> None:

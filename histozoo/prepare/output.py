@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from histozoo import durable
 from histozoo.data.manifest import MANIFEST
-from histozoo.errors import IntegrityError
+from histozoo.errors import IntegrityError, UsageError
 from histozoo.prepare.chunks import COLUMNS
 from histozoo.prepare.journal import Journal, check_same
 
@@ -21,6 +21,23 @@ _PIECE = 1 << 20
 def trial_root(out: str | Path, max_pictures: int) -> Path:
     """Returns the root of a trial: a folder of its own, so that no trial stands where the whole set belongs or is taken for it."""
     return Path(out) / f"trial-{max_pictures}-pictures"
+
+
+def check_outside(source: str | Path, out: str | Path) -> None:
+    """Refuses an output that lies inside its own source: the next start would take it for a part of the source.
+
+    Raises:
+        UsageError: `HZ-U66`.
+    """
+    if Path(source).is_dir() and Path(out).resolve().is_relative_to(Path(source).resolve()):
+        raise UsageError(
+            "HZ-U66",
+            "the output would lie inside the source that it is made of",
+            where=out,
+            expected=f"a folder outside {source}",
+            kept="nothing was written",
+            next_step="prepare into another folder",
+        )
 
 
 def table_sha256(journal: Journal, chunks: int) -> str:
@@ -60,7 +77,14 @@ def earlier(target: Path, facts: Mapping[str, Any], table: str) -> dict[str, Any
         return None
     path = target / MANIFEST
     if not path.is_file():
-        check_same(target, {MANIFEST: "not there"}, {MANIFEST: "there"})
+        raise UsageError(
+            "HZ-U77",
+            "the folder is there already, and prepare did not write it",
+            where=target,
+            expected=f"no such folder, or one with {MANIFEST}",
+            kept="the folder is untouched",
+            next_step="prepare into another folder, or move this one away",
+        )
     manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     check_same(target, manifest["made_of"], facts)
     if (target / table).is_file():
