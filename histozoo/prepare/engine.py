@@ -61,8 +61,9 @@ def prepare(
 
     Raises:
         UsageError: `HZ-U30` the task has no preparation; `HZ-U66` `out` lies inside the source; `HZ-U72` to `HZ-U75` the source is not
-            as published; `HZ-U77` the folder holds something else; `HZ-E34` unknown label, or none that is a class of the task; `HZ-E35` other numbers than published;
-            `HZ-E36` a class without a tile, or every picture rejected; or the code of the first bad picture.
+            as published; `HZ-U77` the folder holds something else; `HZ-E34` unknown label, or none that is a class of the task; `HZ-E35`
+            other numbers than published; `HZ-E36` a class without a tile, or every picture rejected; or the code of the first bad
+            picture.
         RejectedInputs: `HZ-U78`, finished, but pictures were left out.
         Interrupted: `HZ-U79`, stopped by Ctrl-C or SIGTERM; what was done is kept.
         ResourceError: `HZ-U80` a worker was killed; `HZ-H60` another process prepares this task here; `HZ-F42` disk full.
