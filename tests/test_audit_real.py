@@ -11,7 +11,10 @@ import pytest
 from histozoo.audit import AuditReport, Finding, audit
 from histozoo.tasks import TASKS
 
-NAMES = ("lc25000_lung", "lc25000_colon", "all_leukemia", "cervical_lbc", "glas", "bccd_cells", "bccd_wbc")
+NAMES = (
+    *("lc25000_lung", "lc25000_colon", "all_leukemia", "cervical_lbc", "glas", "bccd_cells", "bccd_wbc"),
+    *("aml_lmu_mini", "pbc_mini"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +77,16 @@ def test_the_two_bccd_sets_share_frames(report: AuditReport) -> None:
     assert (
         found.evidence["names"] > 300 and found.evidence["matched"] > 3 * found.evidence["matched_by_chance"]
     )
+
+
+def test_rotated_copies_of_rare_cells_are_found_in_aml_lmu_mini(report: AuditReport) -> None:
+    found = only(report, "aml_lmu_mini", "augmented-copies")
+    assert found.severity == "warning" and found.evidence["turned"] >= 5
+
+
+def test_unknown_patients_and_unequal_classes_are_said(report: AuditReport) -> None:
+    assert only(report, "pbc_mini", "no-groups").severity == "warning"
+    assert only(report, "bccd_wbc", "unbalanced").severity == "note"
 
 
 def test_sets_without_these_traps_are_not_accused_of_them(report: AuditReport) -> None:
