@@ -75,6 +75,7 @@ def run(
     experiment = experiments.read(experiment_path, **overrides)
     kept = kept_tasks(experiment, leave_out)
     folder = Path(runs) / "-without-".join([experiment.name, *leave_out])
+    check_start(experiment)
     parents = candidate.parents_of(experiment.settings())
     settings = {**experiment.settings(), "leave_out": list(leave_out), "parents": parents}
     settings |= (
@@ -86,7 +87,6 @@ def run(
         return folder
     for t in kept:
         t.require(data_root)
-    check_start(experiment)
     if experiment.precision == "bf16" and devices.emulates_bfloat16(devices.choose(device)):
         warnings.warn(
             "HZ-U45 this processor has no bfloat16 instructions and imitates them, about nine times slower than float32; "

@@ -54,17 +54,22 @@ def test_tasks_draws_a_table_in_a_terminal(monkeypatch: pytest.MonkeyPatch, orig
     assert "drawn_nuclei" in text and "permissive" in text and text.count("yes") == 2
 
 
-def test_names_are_never_cut_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("there", [False, True])
+def test_names_are_never_cut_in_a_narrow_terminal(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from rich.console import Console
 
     from histozoo.cli import pool
 
     monkeypatch.setattr(pool, "out", Console(width=80, force_terminal=True, no_color=True))
-    lines = call("tasks").stdout.splitlines()
+    monkeypatch.delenv("HISTOZOO_DATA", raising=False)
+    lines = call("tasks", *(["--data-root", tmp_path] if there else [])).stdout.splitlines()
     assert [line.split()[0] for line in lines[1:] if line[0] != " "] == list(TASKS)
     assert all(
         word in lines[0] for word in ("name", "organ", "stain", "classes", "tiles", "licence", "lineage")
     )
+    assert ("here" in lines[0].split()) == there
 
 
 def test_a_name_with_colons_is_printed_as_it_is(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_every_bound_says_why() -> None:
 
 def test_extras_are_those_that_the_documents_name() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
-    assert set(extras) == {"h5", "train", "eval", "prepare", "wsi", "dev", "all"}
+    assert set(extras) == {"h5", "train", "eval", "prepare", "wsi", "bench", "dev", "all"}
     assert PROJECT["project"]["scripts"] == {"histozoo": "histozoo.cli:main"}
 
 
