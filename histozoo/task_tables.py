@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -21,12 +20,11 @@ _GAP = (0, 2, 0, 0)
 def tasks(listed: Sequence[Task], data_root: Path | None) -> RenderableType:
     """Returns one line per task; with a data root, whether it lies there."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=_GAP)
-    columns = ("name", "organ", "stain", "classes", "tiles", "licence", "lineage", "here")
+    columns = ("name", "organ", "stain", "classes", "tiles", "licence", "lineage", "there")
     for column in columns if data_root else columns[:-1]:
         right = column in ("classes", "tiles")
-        # A name that is cut cannot be typed, nor a heading read.
-        justify: Literal["left", "right"] = "right" if right else "left"
-        table.add_column(column, justify=justify, no_wrap=column == "name", min_width=len(column))
+        # A name that is cut cannot be typed.
+        table.add_column(column, justify="right" if right else "left", no_wrap=column == "name")
     for t in listed:
         kind = licence.kind(t.stated_licence)
         row = [
