@@ -19,6 +19,28 @@ def _histozoo():
     return histozoo
 
 
+class _AnyName(str):
+    """Equal to every public name: torch.hub looks names up in dir() first, and only then asks `__getattr__` for one that is not there."""
+
+    def __eq__(self, other):
+        return isinstance(other, str) and not other.startswith("_")
+
+    __hash__ = str.__hash__
+
+
+def __dir__():
+    return [*globals(), _AnyName("_door")]
+
+
+def __getattr__(name):
+    """Refuses a name that no model has with the nearest names, where torch.hub alone would say "cannot find callable"."""
+    from histozoo import registry
+
+    if name.startswith("_"):
+        raise AttributeError(f"hubconf has no attribute {name!r}")
+    registry.entry(name)
+
+
 def _door(name):
     def door(pretrained=True, **kwargs):
         return _histozoo().load(name, pretrained=pretrained, **kwargs)

@@ -10,6 +10,7 @@ Importing this package costs no torch, no timm and no network. Once timm is impo
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from histozoo import timm_hook as _timm_hook
@@ -27,7 +28,10 @@ _HOMES = {"entry": "registry", "list_models": "registry", "load": "loading", "pr
 def __getattr__(name: str) -> Any:
     """Imports a public word from its room when it is first used."""
     if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        # With name and object Python adds "Did you mean ...?" by itself.
+        raise AttributeError(
+            f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__]
+        )
     from importlib import import_module
 
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

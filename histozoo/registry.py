@@ -9,16 +9,20 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import os
+import re
 from pathlib import Path
 
 from histozoo.entries import Contract, Entry, Published, Weights, parse_entry, read_entry
 from histozoo.errors import IntegrityError, UsageError
-from histozoo.schema import NAME_LIMIT, is_name
+from histozoo.schema import DEVICE, NAME_LIMIT, is_name
 
 __all__ = ["ZOO", "Contract", "Entry", "Published", "Weights", "check_name", "entry", "list_models", "names"]
-__all__ += ["parse_entry", "read_entry", "resolve", "withdrawn_error", "zoo_folders"]
+__all__ += ["nearest", "parse_entry", "read_entry", "resolve", "withdrawn_error", "zoo_folders"]
 
 ZOO = Path(__file__).resolve().parent / "zoo"
+_MISSPELT = re.compile(
+    r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9_.-]*"
+)  # no path, no device, no other alphabet: a slip of the keyboard
 
 
 def zoo_folders() -> list[Path]:
@@ -75,16 +79,23 @@ def entry(name: str) -> Entry:
         UsageError: `HZ-C20` malformed name, `HZ-C19` unknown name (with the three nearest), `HZ-C21` name in two folders.
         IntegrityError: `HZ-A07`, the entry itself is not valid.
     """
-    paths = _paths() if check_name(name) else {}
+    if not _is_misspelt(name):
+        check_name(name)
+    paths = _paths()
     if name not in paths:
-        nearest = difflib.get_close_matches(name, paths, n=3, cutoff=0.0)
+        near = ", ".join(nearest(name, cutoff=0.0)) or "(the zoo is empty)"
         raise UsageError(
             "HZ-C19",
             f"no model is named {name!r}",
-            expected=f"one of {len(paths)} names; nearest: {', '.join(nearest) or '(the zoo is empty)'}",
-            next_step="`histozoo list` shows all names; set HISTOZOO_ZOO to add folders of entries",
+            expected=f"nearest of {len(paths)} known: {near}",
+            next_step="`histozoo list` shows all names; HISTOZOO_ZOO adds folders of entries; a bundle folder is given as ./FOLDER",
         )
     return read_entry(paths[name])
+
+
+def nearest(name: str, *, cutoff: float = 0.6) -> list[str]:
+    """Returns the at most three names of the zoo that are most like `name`, in any case, with at least the similarity `cutoff` (0 to 1)."""
+    return difflib.get_close_matches(name.lower(), names(), n=3, cutoff=cutoff)
 
 
 def resolve(name: str | os.PathLike[str]) -> Entry:
@@ -139,6 +150,16 @@ def list_models(
 
     paths = sorted(_paths().items())
     return [name for name, path in paths if fnmatch.fnmatchcase(name, pattern) and meets(read_entry(path))]
+
+
+def _is_misspelt(name: object) -> bool:
+    """Whether this may be a name with a slip in it, which the nearest names answer better than the grammar does."""
+    return (
+        isinstance(name, str)
+        and len(name) <= NAME_LIMIT
+        and bool(_MISSPELT.fullmatch(name))
+        and not DEVICE.fullmatch(f"{name.lower()}.")
+    )
 
 
 def _is_folder_text(name: object) -> bool:

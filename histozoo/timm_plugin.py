@@ -1,15 +1,17 @@
 """Our models as tags of timm's own architectures, so that `timm.create_model(name, pretrained=True)` knows them.
 
 Tags are appended to timm's registry: its own entries, their order and their defaults stay as they are. The weights are a path that is
-looked up, fetched and checked only when timm opens it. Should a later timm move its registry, this room warns and `histozoo.load`,
-which does not need it, goes on working.
+looked up, fetched and checked only when timm opens it. timm's error for an unknown name gets a note where a name of ours is near. Should
+a later timm move its registry, this room warns and `histozoo.load`, which does not need it, goes on working.
 """
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,7 @@ def register() -> list[str]:
         from timm.models import _registry
         from timm.models._pretrained import PretrainedCfg
 
+        _add_notes(_registry)
         return [name for name in registry.names() if _added(name, _registry, PretrainedCfg)]
     except HistozooError as error:
         warnings.warn(f"no histozoo names in timm: {error}", stacklevel=2)
@@ -111,6 +114,35 @@ def _append(entry: Entry, timm_registry: Any, pretrained_cfg: Any) -> bool:
     timm_registry._model_with_tags[entry.architecture].append(entry.name)
     timm_registry._model_has_pretrained.add(entry.name)
     return True
+
+
+def _add_notes(timm_registry: Any) -> None:
+    """Lets `timm.create_model` note our nearest names on its own error for a name that nobody has; safe to call again."""
+    from timm.models import _factory
+
+    real = _factory.create_model
+    if hasattr(real, "__wrapped__"):
+        return
+    asked = _noting(real, timm_registry)
+    for module in ("timm", "timm.models", "timm.models._factory"):
+        if getattr(sys.modules.get(module), "create_model", None) is real:
+            vars(sys.modules[module])["create_model"] = asked
+
+
+def _noting(real: Callable[..., Any], timm_registry: Any) -> Callable[..., Any]:
+    @functools.wraps(real)
+    def create_model(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return real(*args, **kwargs)
+        except RuntimeError as error:
+            name = kwargs.get("model_name", args[0] if args else None)
+            known = (timm_registry._model_pretrained_cfgs, timm_registry._model_entrypoints)
+            if isinstance(name, str) and not any(name in table for table in known):
+                near = registry.nearest(name)
+                error.add_note(f"histozoo's nearest names: {', '.join(near)}") if near else None
+            raise
+
+    return create_model
 
 
 def _tuples(entry: Entry) -> dict[str, Any]:

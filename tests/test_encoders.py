@@ -157,7 +157,7 @@ def test_the_histogram_is_numpys_and_knows_no_place():
         ("random:resnet18@x", "HZ-I67", "whole number"),
         ("random:resnet18@-1", "HZ-I67", "whole number"),
         ("hf-hub:nothing", "HZ-I67", "OWNER/NAME"),
-        ("colour-histogramm", "HZ-C20", "model name"),
+        ("colour-histogramm", "HZ-C19", "no model is named"),
         ("nowhere/at-all", "HZ-U13", "bundle folder"),
     ],
 )

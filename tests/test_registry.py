@@ -206,9 +206,32 @@ def test_c19_a_typo_is_answered_with_the_three_nearest(zoo: Path) -> None:
         write(zoo, name)
     with pytest.raises(UsageError) as caught:
         registry.entry("resnet18.multitask_pth11")
-    assert caught.value.code == "HZ-C19" and "one of 4 names" in caught.value.expected
-    near = caught.value.expected.split("nearest: ")[1].split(", ")
+    assert caught.value.code == "HZ-C19" and "nearest of 4 known" in caught.value.expected
+    near = caught.value.expected.split("known: ")[1].split(", ")
     assert near[0] == NAME and set(near) == {NAME, "resnet18.multitask_path10", "resnet50.multitask_path11"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "RESNET18.multitask_path11",
+        "resnet18-multitask-path11",
+        "resnet18.multitask_path11_v",
+        "my_bundle",
+    ],
+)
+def test_c19_a_slip_that_breaks_the_grammar_is_answered_with_the_nearest_too(zoo: Path, name: str) -> None:
+    write(zoo)
+    for ask in (registry.entry, registry.resolve):
+        with pytest.raises(UsageError, match=rf"(?s)HZ-C19.*{name}.*nearest of 1 known: {NAME}\n.*\./FOLDER"):
+            ask(name)
+
+
+def test_names_far_from_all_are_near_to_none(zoo: Path) -> None:
+    write(zoo)
+    assert registry.nearest("resnet18.multitask_path12") == [NAME]
+    assert registry.nearest("vit_small_patch16_224.augreg_in21k") == []
 
 
 def test_c19_an_empty_zoo_is_said(zoo: Path) -> None:
@@ -221,7 +244,6 @@ BAD_NAMES = [
         "",
         ".",
         "..",
-        "resnet18",
         "../resnet18.multitask_path11",
         "/etc/passwd",
         "resnet18.multitask_path11\n",
@@ -234,8 +256,8 @@ BAD_NAMES = [
     *(
         "rеsnet18.multitask_path11",
         "resnet18.multitask_path１１",
-        "RESNET18.multitask_path11",
         "CON",
+        "AUX.multitask_x",
         "con.multitask_x",
     ),
     *(
@@ -243,10 +265,9 @@ BAD_NAMES = [
         "com1.multitask_x",
         "a" * 300,
         "resnet18.multitask_" + "a" * 90,
-        "resnet18.multi_task_path_11",
     ),
     *(
-        "resnet18.multitask_path11_v",
+        "-resnet18.multitask_path11",
         "hf-hub:histozoo/x",
         "resnet18..multitask_x",
         "%2e%2e",
@@ -368,3 +389,11 @@ def test_the_public_words_stay_functions_whatever_is_imported() -> None:
     for module in ("registry", "loading", "contract"):
         importlib.import_module(f"histozoo.{module}")
     assert histozoo.entry is room.entry and callable(histozoo.load) and callable(histozoo.preprocess)
+
+
+def test_a_misspelt_word_of_the_package_lets_python_name_the_right_one() -> None:
+    import histozoo
+
+    with pytest.raises(AttributeError, match="no attribute 'laod'") as caught:
+        _ = histozoo.laod
+    assert caught.value.name == "laod" and caught.value.obj is histozoo and "load" in dir(caught.value.obj)

@@ -270,3 +270,49 @@ def test_either_import_order_in_a_fresh_process(
     env = {"HISTOZOO_ZOO": str(made), "HISTOZOO_WEIGHTS_DIR": str(made / "dist")}
     done = fresh_python(ORDERS.format(first=first, second=second), RESNET, VIT, env=env)
     assert done.stdout.split() == ["3"]
+
+
+WRONG = """
+import sys, traceback
+{first}
+{second}
+for wrong in ("test_resnet.multitask_tinny", "test_resnt.multitask_tiny", "resnet18.a1_in2k"):
+    for ask in (lambda: timm.create_model(wrong, pretrained=True), lambda: timm.models.create_model(model_name=wrong)):
+        try:
+            ask()
+        except RuntimeError as error:
+            print(wrong, "|", error, "|", *getattr(error, "__notes__", ["no note"]))
+"""
+
+
+@pytest.mark.parametrize(
+    "first, second", [("import histozoo", "import timm"), ("import timm", "import histozoo")]
+)
+def test_c19_timms_error_for_a_wrong_name_notes_our_nearest_and_stays_timms(
+    made: Path, fresh_python: Any, first: str, second: str
+) -> None:
+    env = {"HISTOZOO_ZOO": str(made), "HISTOZOO_WEIGHTS_DIR": str(made / "dist")}
+    told = fresh_python(WRONG.format(first=first, second=second), env=env).stdout.splitlines()
+    assert len(told) == 6 and told[::2] == told[1::2]
+    tag, architecture, theirs = told[::2]
+    assert (
+        "| Invalid pretrained tag (multitask_tinny) for test_resnet. | histozoo's nearest names: test_resnet."
+        in tag
+    )
+    assert (
+        "| Unknown model (test_resnt) | histozoo's nearest names: test_resnet.multitask_tiny" in architecture
+    )
+    assert theirs.endswith("| no note") and "Invalid pretrained tag (a1_in2k)" in theirs
+
+
+def test_an_error_about_a_known_name_gets_no_note(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from histozoo import loading
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("of another kind")
+
+    timm_plugin.register()
+    monkeypatch.setattr(loading, "checked_weights", fail)
+    with pytest.raises(RuntimeError, match="of another kind") as caught:
+        timm.create_model(RESNET, pretrained=True)
+    assert not hasattr(caught.value, "__notes__")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from histozoo import artifact, registry
+from histozoo.errors import UsageError
 from tests.fakes.github import GitHub
 from tests.fakes.hub import Hub
 from tests.fakes.zoo import as_zoo, make_bundle
@@ -276,3 +277,33 @@ def test_hubconf_says_when_another_histozoo_is_used(tmp_path: Path, fresh_python
         code, str(tmp_path), cwd=tmp_path, ok=False, env={"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
     )
     assert f"using histozoo as imported from {ROOT}, not the one in {tmp_path}" in done.stderr
+
+
+def test_c19_torch_hub_answers_a_wrong_name_with_the_nearest(
+    bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    zoo = next(iter(bundles.values())).parents[1]
+    for name, bundle in bundles.items():
+        if name.startswith("test_"):
+            as_zoo(bundle, zoo)
+    monkeypatch.setenv("HISTOZOO_ZOO", str(zoo))
+    for wrong in ("test_resnet.multitask_tinny", "test_resnet_multitask_tinny"):
+        for ask in (torch.hub.load, torch.hub.help):
+            with pytest.raises(
+                UsageError, match=rf"(?s)HZ-C19 .*{wrong}.*nearest of .*test_resnet\.multitask_tiny"
+            ):
+                ask(str(ROOT), wrong, source="local")
+    with pytest.raises(UsageError, match="HZ-C20"):
+        torch.hub.load(str(ROOT), "../x", source="local")
+    with pytest.raises(RuntimeError, match="Cannot find callable _nothing"):
+        torch.hub.load(str(ROOT), "_nothing", source="local")
+
+
+def test_torch_hub_lists_the_models_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.hub, "_get_cache_or_reload", lambda *a, **k: str(ROOT))
+    spellings = {s for name in registry.names() for s in (name, name.replace(".", "_"))}
+    assert set(torch.hub.list("histozoo/histozoo")) == spellings
