@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from histozoo import durable
@@ -13,13 +13,16 @@ from histozoo.errors import ResourceError
 
 
 @contextmanager
-def claimed(target: Path) -> Iterator[None]:
+def claimed(target: Path) -> Iterator[list[Path]]:
     """Holds `target` for this process through a lock file beside it, which goes when the claim ends.
+
+    Gives the folders that were made for it, innermost first; those that are empty in the end go again.
 
     Raises:
         ResourceError: `HZ-H60`, another process holds it; `HZ-F42`, its folder cannot be made or written.
     """
     path = target.with_name(f".{target.name}.lock")
+    made = [folder for folder in target.parents if not folder.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _lock(path)
@@ -31,10 +34,13 @@ def claimed(target: Path) -> Iterator[None]:
         os.close(descriptor)
         descriptor = _lock(path)
     try:
-        yield
+        yield made
     finally:
         path.unlink(missing_ok=True)
         os.close(descriptor)
+        with suppress(OSError):  # not empty
+            for folder in made:
+                folder.rmdir()
 
 
 def _lock(path: Path) -> int:

@@ -82,7 +82,8 @@ def embed(
     place = devices.choose(device)
     tiles = find_tiles(Path(source))
     run = _Run(tiles, out, model=model, batch_size=batch_size, device=place, mpp=mpp, edge=edge)
-    with claimed(out):
+    with claimed(out) as made:
+        run.made_folder = bool(made)
         run.adopt_earlier_rows(keep_others=keep_others)
         run.work(max_rejected=max_rejected, progress=progress)
     return run.report
@@ -109,13 +110,13 @@ class _Run:
         self.names, self.out, self.batch_size = tiles.names, out, batch_size
         self.device = device
         self.model_name = model
-        tile_px = entry.ours["contract"]["tile_px"]
-        self.reader = TileReader(tiles, contract.transform(entry), tile_px=tile_px, edge=edge)
+        self.reader = TileReader(tiles, contract.transform(entry), contract=entry.contract, edge=edge)
         self.feature_dim = entry.feature_dim
         self.entry, self.mpp = entry, mpp
         self.earlier = earlier_rows.Earlier()
         self.rows: earlier_rows.Rows = {}
         self.saved = 0
+        self.made_folder = False
         self.treated: list[tuple[str, ...]] = []
         self.report = Report(
             features=str(out),
@@ -257,6 +258,8 @@ class _Run:
         report.notes = list(self._notes())
 
     def _notes(self) -> Iterator[str]:
+        if self.made_folder:
+            yield f"the folder {self.out.parent} was not there and was made"
         if self.mpp is not None and self.entry.mpp is None:
             yield f"the model's micrometres per pixel are not known; {self.mpp:g} was recorded and compared with nothing"
         if n := self.earlier.n_further:

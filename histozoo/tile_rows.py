@@ -3,7 +3,7 @@
 The edge policy says what becomes of a tile whose shorter side is under a quarter of the model's: enlarged more than fourfold it would show
 the model nothing but blur, or tissue at another scale. `reject` refuses it (HZ-D27); `pad-white` puts it at the left upper corner of a
 white tile of the model's size, as glass lies beyond the edge of a slide. Other tiles are resized as the contract says; those that it
-enlarges are counted, and a note says so.
+enlarges, and those that are not square, are counted, and a note says so of the former.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from histozoo.tile_lists import TileList, leads_out, printable
 if TYPE_CHECKING:
     from PIL import Image
 
+    from histozoo.registry import Contract
+
 Edge = Literal["reject", "pad-white"]
 LARGEST_ENLARGEMENT = 4
 """Times a tile's shorter side may be enlarged to the model's."""
@@ -28,11 +30,19 @@ LARGEST_ENLARGEMENT = 4
 ENLARGED = "enlarged"
 """Word under which reports count tiles whose shorter side is under the model's."""
 
+NOT_SQUARE = {
+    "shorter_side": "not square: the centre kept",
+    "squash": "not square: squashed",
+    "longest_side": "not square: put on a border",
+}
+"""Rule of a contract for resizing -> word under which reports count tiles whose sides differ."""
+
 POLICY = {
     "alpha": "opaque: dropped; partial: on white; nothing visible: rejected",
     "exif": "rotated tiles rejected",
     "icc": "ignored",
     "smaller than the model's tile": "enlarged and counted; under a quarter of its side: as edge says",
+    "not square": "as the contract's resize says, and counted",
 }
 """Written into every report; `histozoo.data.decoding` is where it is done."""
 
@@ -46,7 +56,7 @@ class TileReader:
     Args:
         tiles: Where they are, and their hashes where a table gives them.
         transform: RGB image -> pixels CHW.
-        tile_px: Side of the model's tiles in pixels.
+        contract: Says the side of the model's tiles in pixels, and what becomes of tiles that are not square.
         edge: The edge policy.
 
     Raises:
@@ -54,13 +64,19 @@ class TileReader:
     """
 
     def __init__(
-        self, tiles: TileList, transform: Callable[[Image.Image], Any], *, tile_px: int, edge: Edge
+        self,
+        tiles: TileList,
+        transform: Callable[[Image.Image], Any],
+        *,
+        contract: Contract,
+        edge: Edge,
     ) -> None:
         if edge not in get_args(Edge):
             raise UsageError(
                 "HZ-U62", "there is no such edge policy", expected=" or ".join(get_args(Edge)), got=repr(edge)
             )
-        self.tiles, self.transform, self.tile_px, self.edge = tiles, transform, tile_px, edge
+        self.tiles, self.transform, self.edge = tiles, transform, edge
+        self.tile_px, self.not_square = contract.tile_px, NOT_SQUARE[contract.resize]
 
     def file(self, name: str) -> tuple[bytes, str]:
         """Returns a tile's bytes and their sha256.
@@ -99,7 +115,8 @@ class TileReader:
         image, told = decoding.decode_told(data)
         image, resized = self._sized(image)
         misnamed = "" if _SUFFIX[told.format] in PurePath(name).suffix.lower() else "named as another format"
-        return self.transform(image), (*told.words(), *(word for word in (misnamed, resized) if word))
+        shaped = "" if image.width == image.height else self.not_square
+        return self.transform(image), (*told.words(), *(word for word in (misnamed, resized, shaped) if word))
 
     def _sized(self, image: Image.Image) -> tuple[Image.Image, str]:
         side = min(image.size)

@@ -186,6 +186,31 @@ def test_d27_small_tiles_are_noted_counted_and_their_policy_is_stated(tmp_path: 
     assert "under a quarter" in report["policy"]["smaller than the model's tile"]
 
 
+def test_tiles_that_are_not_square_are_counted(tmp_path: Path, out: Path) -> None:
+    tiles = draw_tiles(tmp_path / "tiles", ["square.png"])
+    for name, size in (("wide.png", (90, 60)), ("tall.png", (48, 300))):
+        Image.new("RGB", size, (120, 60, 160)).save(tiles / name)
+    report = run(tiles, out)
+    assert report["treated"] == {"not square: the centre kept": 2}
+    assert "resize" in report["policy"]["not square"]
+
+
+def test_folders_that_are_made_are_told_once_and_go_where_nothing_was_written(
+    tiles: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "deep" / "f.safetensors"
+    with pytest.raises(UsageError):
+        run(tiles, out, model="test_resnet.multitask_drawn3")
+    assert not (tmp_path / "new").exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embed.earlier_rows, "read", lambda *a, **k: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(tiles, out)
+    assert not (tmp_path / "new").exists()
+    assert run(tiles, out)["notes"] == [f"the folder {out.parent} was not there and was made"]
+    assert run(tiles, out)["notes"] == []
+
+
 def test_the_command_shows_notes_and_what_was_done_to_tiles(tmp_path: Path, out: Path) -> None:
     from typer.testing import CliRunner
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histozoo import feature_files
+from histozoo import feature_files, registry
 from histozoo.data import tables, tiles
 from histozoo.data.decoding import decode, read
 from histozoo.errors import UsageError
@@ -30,7 +30,7 @@ from histozoo.tile_rows import TileReader
 from tests.fakes import badtiles
 from tests.fakes.badtiles import drawn, saved
 from tests.fakes.tile_paths import CLASSES, embedded, task
-from tests.fakes.tiny import tiny_zoo
+from tests.fakes.tiny import NAME, tiny_zoo
 
 NOBODY = 65534
 
@@ -97,7 +97,9 @@ def test_d24_a_file_that_may_not_be_read_is_refused_on_every_path(open_folder: P
     plan = task("bad", preparation=as_is("bad"))
     dataset = tables.read_table(folder, classes=CLASSES)
     # What `embed` reads with; the model itself lies where another user may not look.
-    reader = TileReader(find_tiles(folder / "images"), np.asarray, tile_px=48, edge="reject")
+    reader = TileReader(
+        find_tiles(folder / "images"), np.asarray, contract=registry.entry(NAME).contract, edge="reject"
+    )
     with as_a_user():
         assert code_of(lambda: decode(closed)) == "HZ-D24"
         assert code_of(lambda: read(closed)) == "HZ-D24"
