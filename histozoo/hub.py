@@ -78,6 +78,7 @@ def resolve(repo: str, filename: str, revision: str | None, *, cache_dir: str | 
 
     Raises:
         IntegrityError: `HZ-B17`, the revision is not pinned and `$HISTOZOO_STRICT` is 1.
+        UsageError: `HZ-U12`, `$HISTOZOO_STRICT` is neither 0 nor 1.
         ResourceError: As `fetch`.
     """
     if revision is not None and COMMIT.fullmatch(revision):
@@ -85,7 +86,7 @@ def resolve(repo: str, filename: str, revision: str | None, *, cache_dir: str | 
     _check_form(repo, filename, "0" * 40)
     if revision is not None and (not revision.isprintable() or ".." in revision or not revision.strip()):
         raise _form_error("revision", revision, "a commit, branch or tag")
-    if os.environ.get("HISTOZOO_STRICT") == "1":
+    if _strict():
         raise IntegrityError(
             "HZ-B17",
             f"{repo} is not pinned to a commit, and HISTOZOO_STRICT=1 refuses that",
@@ -101,6 +102,14 @@ def resolve(repo: str, filename: str, revision: str | None, *, cache_dir: str | 
         stacklevel=3,
     )
     return commit
+
+
+def _strict() -> bool:
+    """Whether `$HISTOZOO_STRICT` is 1; another word than 0 or 1 must not mean "not strict" in silence."""
+    strict = os.environ.get("HISTOZOO_STRICT") or "0"
+    if strict not in ("0", "1"):
+        raise UsageError("HZ-U12", "HISTOZOO_STRICT is not valid", expected="0 or 1", got=repr(strict))
+    return strict == "1"
 
 
 def _check_form(repo: str, filename: str, revision: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from histozoo import hub, integrity
-from histozoo.errors import HistozooError, IntegrityError
+from histozoo.errors import HistozooError, IntegrityError, UsageError
 from histozoo.registry import Entry, Published
 
 T = TypeVar("T")
@@ -39,6 +39,7 @@ def locate(
     Raises:
         IntegrityError: `HZ-A01`, `HZ-A02`: a file that was found is not the published one, `HZ-U14`: a folder lacks it. Another place
             is not tried in silence.
+        UsageError: `HZ-U10`, the folder of `$HISTOZOO_WEIGHTS_DIR` does not exist.
         ResourceError: As `hub.fetch`.
     """
     published = published or entry.weights
@@ -111,6 +112,13 @@ def _identity(path: Path) -> list[int] | None:
 
 def _nearby(entry: Entry, published: Published) -> Iterator[tuple[Path, Published]]:
     if mirror := os.environ.get("HISTOZOO_WEIGHTS_DIR"):
+        if not Path(mirror).is_dir():
+            raise UsageError(
+                "HZ-U10",
+                "the folder of $HISTOZOO_WEIGHTS_DIR does not exist",
+                where=mirror,
+                next_step="correct or unset HISTOZOO_WEIGHTS_DIR",
+            )
         yield Path(mirror) / entry.name / published.file, published
     if published is not entry.weights:
         yield entry.path.with_name(f"{entry.name}.{published.file}"), published

@@ -419,6 +419,17 @@ def test_b17_strict_refuses_what_is_not_pinned(
     assert hub.requests(".*") == []
 
 
+@pytest.mark.parametrize("word", ["true", "yes", "2", " 1"])
+def test_b17_another_word_than_0_or_1_does_not_mean_that_strictness_is_off(
+    hub: Hub, commit: str, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HISTOZOO_STRICT", word)
+    hub.log.clear()
+    with pytest.raises(UsageError, match=rf"(?s)HZ-U12 HISTOZOO_STRICT.*0 or 1.*{word}"):
+        ours.resolve(REPO, FILE, "main")
+    assert hub.requests(".*") == []
+
+
 BAD = {
     "repo": ["../x/y", "a/b/c", "histozoo", "a/../b", "https://evil.example/a/b", "a/b\n", "a/b?x=1", ""],
     "filename": [

@@ -490,3 +490,9 @@ def test_tensors_are_aligned_as_torchs_own_so_that_no_last_bit_differs(tmp_path:
     edit(bundle / "config.json", lambda raw: raw["histozoo"]["weights"].update(facts))
     x_BCHW, f_BD = golden(bundle)
     assert torch.equal(features(histozoo.load(bundle), x_BCHW), f_BD)
+
+
+def test_u10_a_mirror_folder_that_is_not_there_is_said(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HISTOZOO_WEIGHTS_DIR", str(zoo / "nowhere"))
+    with pytest.raises(UsageError, match=r"(?s)HZ-U10 .*HISTOZOO_WEIGHTS_DIR does not exist.*nowhere"):
+        histozoo.load(RESNET)
