@@ -70,11 +70,15 @@ def run(
     Raises:
         UsageError: `HZ-U67`, no tiles are shipped here or no model is embedded; or as `embed` says.
         RejectedInputs: Some tiles cannot be read.
+        ResourceError: `HZ-F42`, the folder cannot be made or written.
     """
     started = time.perf_counter()
     folder = Path(tiles) if tiles else example_tiles()
     target = Path(out) / "features.safetensors"
-    target.unlink(missing_ok=True)
+    try:
+        target.unlink(missing_ok=True)
+    except OSError as error:
+        raise durable.resource_error(target, 0, error) from error
     report = embed.embed(folder, target, model=model or embedded_model(), progress=progress)
     features = feature_files.read(target)
     order_NK, similarity_NK = neighbours(features.features_ND, k=NEIGHBOURS)

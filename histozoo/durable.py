@@ -265,6 +265,8 @@ def _reason(path: Path, error: OSError) -> tuple[str, str, str]:
     if error.errno == errno.EFBIG:
         step = "raise the limit (`ulimit -f`), or write to a file system that takes larger files"
         return "the file is larger than the system lets this process write", "", step
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return "cannot write: a file stands where a folder is needed", "", "name another folder"
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return f"cannot write: {error.strerror or error}", "", "check the folder's permissions"
     folder = next((p for p in path.parents if p.exists()), Path("/"))

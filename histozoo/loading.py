@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -218,8 +219,11 @@ def _build(entry: Entry, timm_kwargs: dict[str, Any], *, file: str = "") -> nn.M
 
     cfg = {**entry.raw["pretrained_cfg"], "architecture": entry.architecture}
     options = {**entry.raw["model_args"], **timm_kwargs}
-    if options.get("num_classes", 0) is not None and options.get("num_classes", 0) < 0:
-        raise _option_error(entry, "num_classes is negative", f"num_classes={options['num_classes']}")
+    for option, least in (("num_classes", 0), ("in_chans", 1)):
+        value = options.get(option)
+        if value is not None and not (isinstance(value, Integral) and int(value) >= least):
+            what = f"{option} is not a whole number of at least {least}"
+            raise _option_error(entry, what, f"{option}={value!r}")
     try:
         model: nn.Module = timm.create_model(
             entry.architecture,
@@ -227,8 +231,8 @@ def _build(entry: Entry, timm_kwargs: dict[str, Any], *, file: str = "") -> nn.M
             pretrained_cfg={**cfg, "file": file} if file else cfg,
             **options,
         )
-    except TypeError as error:
-        if not timm_kwargs or "argument" not in str(error):
+    except (TypeError, AssertionError) as error:  # timm asserts that it knows a pooling
+        if not timm_kwargs or (isinstance(error, TypeError) and "argument" not in str(error)):
             raise
         raise _option_error(entry, "the architecture does not take an option", str(error)) from error
     except IndexError as error:

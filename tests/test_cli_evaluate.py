@@ -160,6 +160,7 @@ def test_seeds_and_shares_of_a_fine_tuning(house: Path, made: Path, monkeypatch:
     [
         ([NAME, "--task", "drawn_new", "--without", "x"], "HZ-I75", "--without"),
         ([NAME], "HZ-I75", "no task is given"),
+        (["runs/nowhere"], "HZ-I75", "there is no such run folder"),
         ([NAME, "--protocol", "knn"], "HZ-I75", "--task NAME"),
         ([NAME, "--record"], "HZ-I75", "--task NAME"),
         ([NAME, "--task", "drawn_enw"], "HZ-U30", "drawn_new"),

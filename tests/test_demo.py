@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from histozoo import demo, feature_files
-from histozoo.errors import RejectedInputs, UsageError
+from histozoo.errors import RejectedInputs, ResourceError, UsageError
 from tests.fakes.tiny import NAME, draw_tiles, tiny_zoo
 
 
@@ -88,3 +88,13 @@ def test_example_tiles_are_small_and_say_where_they_come_from() -> None:
     assert sum(p.stat().st_size for p in tiles) < 2_000_000
     source = (folder / "SOURCE.md").read_text(encoding="utf-8")
     assert all(word in source for word in ("CC0 1.0", "BBBC038", "Caicedo", "commit"))
+
+
+def test_a_file_in_the_place_of_the_folder_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(
+            ResourceError, match="HZ-F42 cannot write: a file stands where a folder is needed"
+        ):
+            demo.run(out, model=NAME)
+    assert (tmp_path / "file").read_text() == "mine"

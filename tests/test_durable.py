@@ -147,7 +147,9 @@ def test_stale_files_of_living_processes_and_of_others_stay(tmp_path: Path) -> N
 
 def test_unwritable_folder_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(OLD)
-    with pytest.raises(ResourceError, match=r"cannot write: File exists\n  where: +.*file/below"):
+    with pytest.raises(
+        ResourceError, match=r"a file stands where a folder is needed\n  where: +.*file/below"
+    ):
         durable.write_bytes(tmp_path / "file" / "below", NEW)
 
 

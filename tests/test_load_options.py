@@ -89,3 +89,24 @@ def test_u69_a_feature_level_that_is_not_there_is_named() -> None:
     with pytest.raises(UsageError, match=r"HZ-U69 .*no feature level") as caught:
         histozoo.load(RESNET, features_only=True, out_indices=(9,))
     assert caught.value.got == "out_indices=(9,)"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("num_classes", -1, "num_classes is not a whole number of at least 0"),
+        ("num_classes", "5", "num_classes is not a whole number of at least 0"),
+        ("num_classes", 2.5, "num_classes is not a whole number of at least 0"),
+        ("in_chans", 0, "in_chans is not a whole number of at least 1"),
+        ("in_chans", "rgb", "in_chans is not a whole number of at least 1"),
+        ("global_pool", "mx", "does not take an option"),
+        ("num_clases", 5, "does not take an option"),
+    ],
+)
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_u69_an_option_that_timm_cannot_take_is_refused_by_name(
+    option: str, value: object, says: str, pretrained: bool
+) -> None:
+    with pytest.raises(UsageError, match=f"HZ-U69 .*{says}") as caught:
+        histozoo.load(RESNET, pretrained=pretrained, **{option: value})  # type: ignore[arg-type]
+    assert str(value) in str(caught.value.got) or option in str(caught.value.got)

@@ -107,9 +107,10 @@ def _own_tasks(models: list[str], without: list[Path], **options: Any) -> None:
 
     run = Path(models[0])
     if len(models) > 1 or not run.is_dir():
+        absent = len(models) == 1 and len(run.parts) > 1
         raise UsageError(
             "HZ-I75",
-            "no task is given",
+            "there is no such run folder" if absent else "no task is given",
             expected="--task NAME, or one finished run folder",
             got=", ".join(models),
             next_step="`histozoo tasks` lists the pool",
