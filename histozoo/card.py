@@ -243,6 +243,8 @@ def _results(h: Mapping[str, Any]) -> str:
             ]
     if trained_on := result_rows.by_task(results, left_out=False):
         parts += ["### Tasks it was trained on", _TRAINED_ON, _table(result_rows.HEAD, trained_on)]
+        if rest := sorted(known - {row[0] for row in trained_on}):
+            parts.append(f"Trained on as well, with no value recorded: {_text(', '.join(map(str, rest)))}.")
     return "\n\n".join(part for part in parts if part)
 
 
