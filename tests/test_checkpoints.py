@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from pathlib import Path
 
 import pytest
 
-from histozoo import checkpoints
+from histozoo import checkpoints, durable
 from histozoo.errors import IntegrityError, ResourceError
 from tests.fakes.nospace import no_space
 
@@ -76,3 +78,26 @@ def test_f42_a_full_disk_at_any_byte_leaves_the_previous_checkpoint_and_nothing_
         assert "bytes free" in str(caught.value)
         assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-5", "trial"]
         assert checkpoints.newest_valid(tmp_path) == tmp_path / "checkpoint-5"
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.EROFS, "cannot write: Read-only file system"),
+        (errno.EACCES, "cannot write: Permission denied"),
+        (errno.EDQUOT, "your quota on this disk is used up"),
+    ],
+)
+def test_f42_a_folder_that_cannot_be_written_keeps_the_previous_checkpoint(
+    tmp_path: Path, number: int, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints.save(tmp_path, 5, fill(b"old"))
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(durable, "_write", refuse)
+    with pytest.raises(ResourceError, match=f"HZ-F42 {says}"):
+        checkpoints.save(tmp_path, 10, fill(b"new"))
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-5"]
+    assert checkpoints.newest_valid(tmp_path) == tmp_path / "checkpoint-5"

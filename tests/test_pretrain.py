@@ -186,7 +186,7 @@ def test_a_stopped_run_continues_from_its_checkpoint_to_the_same_weights(drawn: 
     assert digest(run(drawn)) == whole
 
 
-@pytest.mark.parametrize("what", ["experiment", "data", "code"])
+@pytest.mark.parametrize("what", ["experiment", "data", "code", "processes"])
 def test_f44_a_changed_run_is_refused_with_the_difference_unless_accepted(
     drawn: Path, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,20 +201,26 @@ def test_f44_a_changed_run_is_refused_with_the_difference_unless_accepted(
             drawn.parent / "data" / "drawn_nuclei" / "images" / "few_000.png"
         )
     else:
-        now = run_folder.environment()
-        monkeypatch.setattr(run_folder, "environment", lambda: {**now, "code": "0" * 64})
+        now = {**run_folder.environment(), what: "0" * 64 if what == "code" else 2}
+        monkeypatch.setattr(run_folder, "environment", lambda: now)
     with pytest.raises(IntegrityError, match="HZ-F44 this run was started differently") as caught:
         run(drawn, **changes)
     named = {
         "experiment": "experiment.json.lr: 0.001 -> 0.0005",
         "data": "drawn_nuclei.fingerprint",
         "code": "code:",
+        "processes": "processes: 1 -> 2",
     }
     assert named[what] in caught.value.got
     assert checkpoints.newest_valid(folder) == folder / "checkpoint-8"
     run(drawn, accept_change=True, **changes)
     recorded = json.loads((folder / "changes.jsonl").read_text().splitlines()[0])
     assert any(named[what] in change for change in recorded)
+
+
+def test_f47_the_number_of_loader_processes_changes_no_bit(drawn: Path) -> None:
+    digests = {digest(run(drawn, runs=f"with_{n}", workers=n)) for n in (0, 2)}
+    assert len(digests) == 1
 
 
 def test_f48_a_second_job_on_the_same_folder_is_refused_and_told_who_owns_it(drawn: Path) -> None:
@@ -335,7 +341,7 @@ def test_two_processes_train_one_model_with_absent_heads_and_a_frozen_trunk(draw
 
 def test_a_start_that_nobody_has_is_refused_before_tiles_are_decoded(drawn: Path) -> None:
     for change, code in (
-        ({"init": "nope"}, "HZ-C20"),
+        ({"init": "nope"}, "HZ-C19"),
         ({"init": "timm:resnet18.nope"}, "HZ-U43"),
         ({"name": "resnett18.multitask_drawn"}, "HZ-U43"),
     ):
