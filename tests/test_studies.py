@@ -314,6 +314,17 @@ def test_plots_stand_alone_and_put_values_where_they_belong() -> None:
     assert points is not None
     (x0, y0), (x1, y1) = ([float(v) for v in p.split(",")] for p in points.get("points", "").split())
     assert x0 < x1 and y0 > y1  # higher is further up
+    with_floor = ET.fromstring(curves(lines, label="m", below="n", floor=(0.05, "chance")))
+    (broken,) = [line for line in with_floor.iter(f"{space}line") if line.get("stroke-dasharray")]
+    lowest = max(
+        float(line.get("y1", 0)) for line in with_floor.iter(f"{space}line") if line.get("r") is None
+    )
+    assert y0 < float(broken.get("y1", 0)) <= lowest and "chance" in "".join(with_floor.itertext())
+    shifted = ET.fromstring(forest(dots, label="m", first=1))
+    inks = [
+        [c.get("stroke") for c in d.iter(f"{space}circle") if c.get("r") == "4"] for d in (drawing, shifted)
+    ]
+    assert inks[1][0] == inks[0][1] != inks[0][0]
 
 
 def test_one_size_and_one_value_can_be_drawn() -> None:

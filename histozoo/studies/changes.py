@@ -23,6 +23,20 @@ from histozoo.studies.heads import Heads, pixels, word
 from histozoo.studies.outcome import spelled
 from histozoo.studies.settings import Slides
 
+_DECIDE = (
+    "seed",
+    "folds",
+    "epochs",
+    "select",
+    "standardise",
+    "top_k",
+    "tuned_pooling",
+    "tuning_epochs",
+    "tuning_lr",
+    "choosers",
+)
+"""Settings that decide the fine-tuned trunks; a model that joins the study changes none of them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Changed:
@@ -74,7 +88,7 @@ def _changes(part: Heads, settings: Slides, bench: Bench) -> dict[str, Any]:
     from histozoo.evaluate.cka_intervals import changes
     from histozoo.evaluate.slides.crossval import slide_folds
 
-    known = {"bags": part.bags.fingerprint, "settings": asdict(settings) | {"resamples": 0}}
+    known = {"bags": part.bags.fingerprint, **{name: getattr(settings, name) for name in _DECIDE}}
     path = bench.out / "cka" / f"{digest(known)[:16]}.json"
     if path.is_file():
         stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -63,25 +63,35 @@ def forest(dots: Sequence[Dot], *, label: str, zero: bool = False, first: int = 
     return _page(_LEFT + _PLOT + _RIGHT, y + 42, [*grid, *_key(series, first), *marks], label)
 
 
-def curves(lines: Mapping[str, Sequence[tuple[int, float, float, float]]], *, label: str, below: str) -> str:
+def curves(
+    lines: Mapping[str, Sequence[tuple[int, float, float, float]]],
+    *,
+    label: str,
+    below: str,
+    floor: tuple[float, str] | None = None,
+) -> str:
     """Returns a curve with a band per series over sizes on a scale of doublings.
 
     Args:
         lines: Series -> (size, value, low, high), sizes ascending.
         label: Of the upright axis.
         below: Of the level axis.
+        floor: A value to be seen beside the curves, drawn as a broken line, and its name.
     """
     series = list(lines)
     points = [p for line in lines.values() for p in line]
     top, bottom, left, right = _HEAD + 20.0 * math.ceil(len(series) / 2) + 16, 330.0, 64.0, 700.0
-    axis = _Axis.over(min(p[2] for p in points), max(p[3] for p in points), bottom, top)
+    ends = [*(p[2] for p in points), *(p[3] for p in points), *([floor[0]] if floor else [])]
+    axis = _Axis.over(min(ends), max(ends), bottom, top)
     sizes = sorted({p[0] for p in points})
     span = math.log2(sizes[-1] / sizes[0]) or 1.0
     x_of = {s: left + 30 + (right - left - 60) * math.log2(s / sizes[0]) / span for s in sizes}
     marks = [_level(axis.at(v), left, right, f"{v:g}") for v in axis.ticks]
+    if floor:
+        marks.append(_broken(axis.at(floor[0]), left, right, floor[1]))
     marks += [_words(x, bottom + 18, f"{s:,}", anchor="middle", dim=True) for s, x in x_of.items()]
     for i, line in enumerate(lines.values()):
-        shifted = [(x_of[s] + 5 * (i - (len(series) - 1) / 2), *map(axis.at, rest)) for s, *rest in line]
+        shifted = [(x_of[s] + 9 * (i - (len(series) - 1) / 2), *map(axis.at, rest)) for s, *rest in line]
         path = " ".join(f"{x:.1f},{v:.1f}" for x, v, _, _ in shifted)
         marks.append(f'<polyline points="{path}" fill="none" stroke="{colour(i)}" stroke-width="1.5"/>')
         marks += [_bar(x, v, low, high, colour(i)) for x, v, low, high in shifted]
@@ -143,6 +153,11 @@ def _upright(x: float, top: float, bottom: float, word: str) -> str:
 def _level(y: float, left: float, right: float, word: str) -> str:
     line = f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="{_GRID}"/>'
     return line + _words(left - 8, y + 4, word, anchor="end", dim=True)
+
+
+def _broken(y: float, left: float, right: float, word: str) -> str:
+    line = f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="{_DIM}" stroke-dasharray="5 4"/>'
+    return line + _words((left + right) / 2, y - 5, word, anchor="middle", dim=True)
 
 
 def _words(x: float, y: float, word: str, *, anchor: str, dim: bool = False) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from histozoo.evaluate.resampling import Estimate
 from histozoo.evaluate.segment.curves import estimate, of_groups
 from histozoo.evaluate.segment.report import summarise
 from histozoo.evaluate.segment.study import Scores
 from histozoo.studies.comparing import NOT_CALLED, Answer, sentences
-from histozoo.studies.document import Block, Plot, Section, Table
+from histozoo.studies.document import Block, Plot, Points, Section, Table
 from histozoo.studies.drawing import curves
 from histozoo.studies.machine import spell
 from histozoo.studies.named import Named
@@ -115,7 +116,7 @@ def _section(
 ) -> Section:
     """Returns the curves and differences of the models named, and of random weights, on one test set."""
     train, metric = parts[0].scores.train_set, settings.metrics[0]
-    lines = [_line(p, name, test, settings) for p in parts for name in (*names, BASELINE)]
+    lines = [_line(p, name, test, metric, settings) for p in parts for name in (*names, BASELINE)]
     some = [a for a in answers if a.first in names and a.setting in [p.says(test) for p in parts]]
     title = f"{train}" if test == train else f"{train}, tested on {test} (out of domain)"
     sizes = tuple(map(group_words, settings.sizes[train]))
@@ -123,10 +124,15 @@ def _section(
         Table(
             ("initialisation", *sizes), tuple((x.label, *(spelled(*p[1:]) for p in x.points)) for x in lines)
         ),
-        _floor_words(parts[0], test, lines, settings),
+        _floor(parts, names, test, settings),
         Plot(
             f"{'marked-' if marked else ''}{train}-{test}.svg",
-            curves({x.label: x.points for x in lines}, label=metric, below=f"training groups of {train}"),
+            curves(
+                {x.label: x.points for x in lines},
+                label=metric,
+                below=f"training groups of {train}",
+                floor=(_floor_of(parts[0], test, metric, settings).value, "every pixel foreground"),
+            ),
             f"{metric} on {test} over training groups of {train}",
         ),
         differences(some, place="trained on"),
@@ -137,17 +143,17 @@ def _section(
 
 @dataclass(frozen=True, kw_only=True)
 class _Line:
-    """An initialisation in one mode: (size, value, low, high) by size, and the sizes at which it is above the floor."""
+    """An initialisation in one mode by one metric: (size, value, low, high) by size, and whether each is above the floor."""
 
     label: str
     points: tuple[tuple[int, float, float, float], ...]
     above: tuple[bool, ...]
 
 
-def _line(part: Part, name: str, test: str, settings: Segmentation) -> _Line:
-    groups_N, floor_N = part.scores.groups[test], part.scores.floor[test]
+def _line(part: Part, name: str, test: str, metric: str, settings: Segmentation) -> _Line:
+    groups_N, floor_N = part.scores.groups[test], part.scores.floor[test][metric]
     points, above = [], []
-    for size, values_SN in part.scores.curve(name, test_set=test, metric=settings.metrics[0]).items():
+    for size, values_SN in part.scores.curve(name, test_set=test, metric=metric).items():
         e = estimate(values_SN, groups_N, seed=settings.seed, resamples=settings.resamples)
         points.append((size, e.value, e.low, e.high))
         gain = estimate(values_SN - floor_N, groups_N, seed=settings.seed, resamples=settings.resamples)
@@ -155,22 +161,35 @@ def _line(part: Part, name: str, test: str, settings: Segmentation) -> _Line:
     return _Line(label=f"{name}, {part.mode}", points=tuple(points), above=tuple(above))
 
 
-def _floor_words(part: Part, test: str, lines: Sequence[_Line], settings: Segmentation) -> str:
-    """Returns what calling every pixel foreground scores, and which nets are not shown to be better than that."""
-    groups_N = part.scores.groups[test]
-    e = estimate(part.scores.floor[test], groups_N, seed=settings.seed, resamples=settings.resamples)
-    low = [
+def _floor(parts: Sequence[Part], names: Sequence[str], test: str, settings: Segmentation) -> Points:
+    """Returns what calling every pixel foreground scores by every metric (more is better), and which nets are not shown to be above."""
+    said = []
+    for metric in settings.metrics:
+        if metric != "object_hausdorff":
+            lines = [_line(p, name, test, metric, settings) for p in parts for name in (*names, BASELINE)]
+            said.append(_floor_words(parts[0], test, metric, lines, settings))
+    return Points(tuple(said))
+
+
+def _floor_of(part: Part, test: str, metric: str, settings: Segmentation) -> Estimate:
+    floor_N, groups_N = part.scores.floor[test][metric], part.scores.groups[test]
+    return estimate(floor_N, groups_N, seed=settings.seed, resamples=settings.resamples)
+
+
+def _floor_words(part: Part, test: str, metric: str, lines: Sequence[_Line], settings: Segmentation) -> str:
+    e = _floor_of(part, test, metric, settings)
+    below = [
         f"{x.label}, {group_words(point[0])}"
         for x in lines
         for point, above in zip(x.points, x.above, strict=True)
         if not above
     ]
-    verdict = (
-        f"not above it (95 % interval of the paired difference): {'; '.join(low)}"
-        if low
-        else "every net is above it"
+    nets = sum(len(x.points) for x in lines)
+    verdict = f"not shown to be above it: {'; '.join(below)}" if below else f"all {nets} are above it"
+    return (
+        f"Calling every pixel foreground scores {spelled(e.value, e.low, e.high)} of {metric}; by the 95 % interval of the paired "
+        f"difference, {verdict}."
     )
-    return f"Calling every pixel foreground scores {spelled(e.value, e.low, e.high)}; {verdict}."
 
 
 def _by_seed(parts: Sequence[Part], names: Sequence[str], test: str, settings: Segmentation) -> Table:

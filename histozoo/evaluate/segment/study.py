@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class Scores:
         lineages: Test set -> its lineage.
         cells: Scores of every picture.
         seconds: What training and scoring took, all cells together.
-        floor: Test set -> the first metric of each picture where every pixel is called foreground.
+        floor: Test set -> metric -> value of each picture where every pixel is called foreground.
     """
 
     design: Design
@@ -57,7 +57,7 @@ class Scores:
     lineages: Mapping[str, str]
     cells: Cells
     seconds: float
-    floor: Mapping[str, Floats]
+    floor: Mapping[str, Mapping[str, Floats]]
 
     def curve(self, start: str, *, test_set: str, metric: str) -> dict[int, Floats]:
         """Returns size -> scores `[S, N]` of one initialisation on one test set."""
@@ -127,10 +127,9 @@ def run(
     )
 
 
-def _floor(test: Pictures, design: Design) -> Floats:
-    first = design.metrics[0]
-    everywhere = scores_by(lambda image: np.ones(image.shape[:2]), test, replace(design, metrics=(first,)))
-    return np.array(everywhere[first])
+def _floor(test: Pictures, design: Design) -> dict[str, Floats]:
+    everywhere = scores_by(lambda image: np.ones(image.shape[:2]), test, design)
+    return {metric: np.array(values) for metric, values in everywhere.items()}
 
 
 def _record(out: Path, facts: dict[str, Any], *, accept_change: bool) -> None:
