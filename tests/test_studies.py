@@ -154,6 +154,19 @@ def test_few_groups_widen_an_interval_to_that_of_a_t_test() -> None:
     assert sure[0].outcome == "new" and (sure[0].low, sure[0].high) == (0.05, 0.05)
 
 
+def test_seeds_that_lie_apart_are_in_the_interval() -> None:
+    mean, d_R = around(0.1)
+    alone, agreed, torn = (
+        decide([(asked("a", by_seed=seeds), mean, d_R)])[0] for seeds in ((), (0.099, 0.101), (-0.1, 0.3))
+    )
+    assert alone.outcome == agreed.outcome == "new" and torn.outcome == NO_WINNER
+    assert agreed.high - agreed.low == pytest.approx(alone.high - alone.low, rel=0.05)
+    # Of two seeds the mean's standard error is 0.2 with one degree of freedom, for which t is 12.7.
+    assert torn.high - torn.low == pytest.approx(2 * 12.7 * 0.2, rel=0.05) and (torn.p_holm or 0) > 0.5
+    flat = decide([(asked("a", by_seed=(-0.1, 0.3)), 0.1, np.full(2_000, 0.1))])[0]
+    assert flat.outcome == NO_WINNER and flat.high - flat.low == pytest.approx(2 * 12.7 * 0.2, rel=0.05)
+
+
 def test_a_difference_of_eight_groups_that_only_a_bootstrap_is_sure_of_is_not_called() -> None:
     values_G = np.array([0.9, 0.1, 0.5, 0.2, 0.8, -0.05, 0.3, 0.1])
     d_R = values_G[np.random.default_rng(0).integers(8, size=(10_000, 8))].mean(1)

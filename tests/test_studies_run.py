@@ -168,7 +168,7 @@ def test_slides_compare_poolings_tuning_cuts_and_blocks(place: Path) -> None:
     assert {("random weights", "attention"), ("random weights", "mean")} <= told
     assert any(setting.startswith("cut after") for _, setting in told)
     text = (out / "report.md").read_text()
-    assert "CKA of two seeds" in text and "## Shorter trunks" in text
+    assert "CKA of two seeds" in text and "## Shorter trunks of " in text
     assert list(out.glob("attention-*.png")) and not list(out.glob("heads/**/*.run"))
     names = folder.publish(out, place / "docs")
     assert not any(n.startswith("attention") for n in names) and f"cka-{NAME}.png" in names

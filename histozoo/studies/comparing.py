@@ -2,10 +2,11 @@
 
 A comparison of fewer than `FEWEST` groups is told and not called: a sign test of five groups cannot reach p < 0.05 (2 / 2**5), and a
 bootstrap of five is too sure of itself. From more groups it still is, by less and less: intervals are widened as Student's t is wider than
-the normal law, and no p-value is smaller than that of a t-test with the bootstrap's own standard error. A comparison on a lineage that one
-of the two was trained on is told apart and never counted.
+the normal law, and no p-value is smaller than that of a t-test with the bootstrap's own standard error. Where trainings were repeated with
+several seeds, how far these lie apart is in interval and p-value, too. A comparison on a lineage that one of the two was trained on is told
+apart and never counted.
 
-Shapes: R resamples, C comparisons.
+Shapes: R resamples, C comparisons, S seeds.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from histozoo.evaluate.verdicts import NO_WINNER
 FEWEST = 6
 """Groups below which nobody is called better."""
 
+_ALIKE = 1e-12  # a spread of resamples that is rounding only
+
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
@@ -37,6 +40,7 @@ class Asked:
         metric: What is compared; in what `decide` decides, more is better.
         n, n_groups: Rows and groups scored.
         seen: Whether one of the two was trained on this lineage; None where that is not known.
+        by_seed: The difference of each seed, where the question is about the method and not about these trained models only.
     """
 
     place: str
@@ -48,6 +52,7 @@ class Asked:
     n: int
     n_groups: int
     seen: bool | None
+    by_seed: tuple[float, ...] = ()
 
     @property
     def counts(self) -> bool:
@@ -60,8 +65,8 @@ class Answer(Asked):
     """A question with its answer.
 
     Args:
-        difference, low, high: `first` minus `second` with its 95 % interval over groups, widened for few of them, not corrected for many
-            comparisons.
+        difference, low, high: `first` minus `second` with its 95 % interval over groups, and over seeds where they are given, widened for
+            few of them, not corrected for many comparisons.
         p_holm: After Holm's correction over the family; None where the comparison does not count.
         family: Comparisons corrected together.
         detectable: True difference that would have shown in four of five cases.
@@ -86,43 +91,66 @@ def decide(drawn: Sequence[tuple[Asked, float, Floats]]) -> list[Answer]:
     Args:
         drawn: Question, difference, and the difference on each resample of the groups `[R]`.
     """
-    p_C = holm([_p_value(value, d_R, asked.n_groups) for asked, value, d_R in drawn if asked.counts])
+    p_C = holm([_p_value(asked, value, d_R) for asked, value, d_R in drawn if asked.counts])
     corrected = iter(p_C.tolist())
     found = []
     for asked, value, d_R in drawn:
         p = next(corrected) if asked.counts else None
-        found.append(_answer(asked, value, widened(value, d_R, asked.n_groups), p=p, family=len(p_C)))
+        found.append(
+            _answer(
+                asked, value, widened(value, d_R, asked.n_groups, by_seed=asked.by_seed), p=p, family=len(p_C)
+            )
+        )
     return found
 
 
-def widened(value: float, d_R: Floats, groups: int) -> Floats:
-    """Returns resampled differences, further from the value by what the bootstrap misses with few groups.
+def widened(value: float, d_R: Floats, groups: int, *, by_seed: Sequence[float] = ()) -> Floats:
+    """Returns resampled differences, further from the value by what the bootstrap misses: few groups, and other seeds.
 
     The variance over G groups is divided by G where it should be by G - 1, and a percentile of the normal law stands where one of Student's
-    t with G - 1 degrees of freedom should: 1.29 times at 8 groups, 1.06 at 30, 1.02 at 100. Infinite with one group.
+    t with G - 1 degrees of freedom should: 1.29 times at 8 groups, 1.06 at 30, 1.02 at 100. Infinite with one group. Of S seeds the
+    variance of their mean is added, with the degrees of freedom of Satterthwaite (1946) as in histozoo.evaluate.seeds.
 
     Args:
         value: The difference on all groups.
         d_R: The difference on each resample.
         groups: Groups that were resampled.
+        by_seed: The difference of each seed; fewer than two add nothing.
     """
     from scipy.stats import t  # type: ignore[import-untyped]
 
     if groups < 2:
         return np.full(len(d_R), np.inf)
-    tail = (1 + LEVEL) / 2
-    factor = math.sqrt(groups / (groups - 1)) * float(t.ppf(tail, groups - 1)) / NormalDist().inv_cdf(tail)
-    wide_R: Floats = value + (np.asarray(d_R) - value) * factor
+    error, freedom = _error(d_R, groups, by_seed)
+    tail, normal = (1 + LEVEL) / 2, NormalDist()
+    sd = float(np.nanstd(d_R))
+    if sd > _ALIKE:
+        around_R = (np.asarray(d_R) - value) / sd
+    else:  # all groups alike: only the seeds have a spread, of which nothing but the size is known
+        around_R = np.array([normal.inv_cdf((i + 0.5) / len(d_R)) for i in range(len(d_R))])
+    wide_R: Floats = value + around_R * error * float(t.ppf(tail, freedom)) / normal.inv_cdf(tail)
     return wide_R
 
 
-def _p_value(value: float, d_R: Floats, groups: int) -> float:
+def _error(d_R: Floats, groups: int, by_seed: Sequence[float]) -> tuple[float, float]:
+    """Returns the standard error of a difference and its degrees of freedom."""
+    over_groups = float(np.nanvar(d_R)) * groups / (groups - 1)
+    seeds = len(by_seed)
+    over_seeds = float(np.var(by_seed, ddof=1)) / seeds if seeds > 1 else 0.0
+    if not over_seeds:
+        return math.sqrt(over_groups), groups - 1
+    total = over_groups + over_seeds
+    freedom = total**2 / (over_groups**2 / (groups - 1) + over_seeds**2 / (seeds - 1))
+    return math.sqrt(total), freedom
+
+
+def _p_value(asked: Asked, value: float, d_R: Floats) -> float:
     """Returns the larger of the bootstrap's p-value and that of a t-test with the bootstrap's standard error."""
     from scipy.stats import t
 
-    error = float(np.nanstd(d_R)) * math.sqrt(groups / (groups - 1))
-    by_t = 2 * float(t.sf(abs(value) / error, groups - 1)) if error else 0.0
-    return max(p_value(widened(value, d_R, groups)), by_t)
+    error, freedom = _error(d_R, asked.n_groups, asked.by_seed)
+    by_t = 2 * float(t.sf(abs(value) / error, freedom)) if error else 0.0
+    return max(p_value(widened(value, d_R, asked.n_groups, by_seed=asked.by_seed)), by_t)
 
 
 def _answer(asked: Asked, value: float, d_R: Floats, *, p: float | None, family: int) -> Answer:

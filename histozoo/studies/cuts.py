@@ -183,6 +183,9 @@ def _section(found: Sequence[_Probed], drawn: Sequence[Floats], answers: Sequenc
         for c, cut in enumerate(p.costs):
             value = spelled(_value(p, c), *percentiles(values_RC[:, c]))
             cost = (f"{cut.dim}", f"{cut.parameters:,}", f"{cut.share:.0%}", f"{cut.flops_share:.0%}")
-            lines.append((p.labelled.task, f"{p.one.name}, {cut.after}", *cost, value))
+            lines.append((p.labelled.task, cut.after, *cost, value))
     head = ("task", "cut after", "features", "parameters", "share", "operations", _METRIC)
-    return Section("Shorter trunks", (Table(head, tuple(lines)), differences(answers, place="task")))
+    return Section(
+        f"Shorter trunks of {found[0].one.name}",
+        (Table(head, tuple(lines)), differences(answers, place="task")),
+    )

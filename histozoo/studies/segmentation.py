@@ -148,5 +148,6 @@ def _asked(
                     n=len(groups_N),
                     n_groups=means_SG.shape[1],
                     seen=one.saw(part.scores.lineages[test]),
+                    by_seed=tuple(means_SG.mean(1).tolist()),
                 )
                 yield asked, float(means_SG.mean()), d_RS.mean(1)

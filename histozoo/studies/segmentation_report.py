@@ -235,14 +235,15 @@ def _ran(settings: Segmentation, parts: Sequence[Part], models: Sequence[Named])
         f"{nets} U-Nets: {', '.join(m.one.name for m in models)} against random weights, {' and '.join(settings.modes)}, seeds {seeds}; "
         f"{settings.steps:,} steps of {settings.batch_size} crops of {settings.px} px{reduced}; {spell(seconds)} of training and scoring.",
         f"Trained on {sizes}, nested; scored on {tests}.",
-        f"{settings.metrics[0]} decides: the mean over groups of each group's pictures and over seeds; intervals are 95 % over groups "
-        f"({settings.resamples:,} resamples), those of differences widened for few groups; Holm's correction is over every size, set and "
-        f"mode that counts.",
+        f"{settings.metrics[0]} decides: the mean over groups of each group's pictures and over seeds. Intervals are 95 % over groups "
+        f"({settings.resamples:,} resamples); those of differences hold the seeds, too, each of which drew its training groups, with "
+        f"Student's t for few of both; Holm's correction is over every size, set and mode that counts.",
     )
 
 
 _LIMITS = (
-    "Intervals are over groups, for these nets: how far other trainings would lie from them, the columns of single seeds tell.",
+    "Intervals of single values are over groups, for these nets; those of differences are over groups and seeds. With few seeds that lie "
+    "far apart little can be called: more seeds would tell more than more pictures.",
     "Where a set knows no patients (dsb2018_stained: every picture a group; wbc_zheng: blocks of ten pictures) intervals are too short.",
     "A budget in steps trains small sets as long as large ones; how much longer training would help is not measured.",
     f"A comparison from fewer than six groups, or on a lineage that the encoder was trained on, is told and {NOT_CALLED}.",

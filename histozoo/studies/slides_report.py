@@ -39,8 +39,8 @@ def ran(parts: Sequence[Heads], settings: Slides) -> tuple[str, ...]:
     )
     return (
         f"{', '.join(p.one.name for p in parts)} and a random twin (seed 0) on {bags.task}: {len(bags)} slides of "
-        f"{len(set(bags.patients))} patients, {len(bags.f_ND):,} tiles, each a picture as the set has it, reduced to "
-        f"{parts[0].one.tile_px} px; {', '.join(settings.poolings)} pooling, {settings.folds} folds, seeds "
+        f"{len(set(bags.patients))} patients, {len(bags.f_ND):,} tiles; "
+        f"{', '.join(settings.poolings)} pooling, {settings.folds} folds, seeds "
         f"{', '.join(map(str, settings.seeds))}{tuning}.",
         f"Balanced accuracy of slides decides, the mean over seeds; intervals are 95 % over patients ({settings.resamples:,} resamples), "
         f"those of differences widened for few patients; "
@@ -82,6 +82,7 @@ def section(part: Heads, settings: Slides, answers: Sequence[Answer]) -> Section
     )
     blocks: tuple[Block, ...] = (
         Table(("head", "weights", METRIC), numbers),
+        f"Chance is {1 / len(part.bags.classes):.3f}.",
         plot,
         differences(some, place="task"),
     )
@@ -129,7 +130,7 @@ def attention(part: Heads, settings: Slides, bench: Bench) -> bytes:
 
 
 LIMITS = (
-    "Intervals are over patients for these heads; by_seed in results.json tells how far seeds alone lie apart.",
+    "Intervals are over patients for these heads; by_seed in results.json, in the study's folder, tells how far seeds alone lie apart.",
     "Random weights are one draw; another draw is not in the intervals.",
     "Few slides: only large differences could show, see the last column of the tables.",
     "A cut is chosen on the tiles that it is scored on; its score on others will be a little lower.",
