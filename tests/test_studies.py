@@ -19,6 +19,7 @@ from histozoo.studies.comparing import NOT_CALLED, Asked, decide, sentences
 from histozoo.studies.document import Document, Plot, Points, Section, Table, html, markdown
 from histozoo.studies.drawing import Dot, curves, forest
 from histozoo.studies.named import named
+from histozoo.studies.segmentation_report import _smallest as smallest_sizes
 from histozoo.studies.settings import Multitask, Segmentation, Slides, read
 from tests.fakes.tiny import NAME, tiny_zoo
 
@@ -151,7 +152,7 @@ def test_few_groups_widen_an_interval_to_that_of_a_t_test() -> None:
         assert answer.high - answer.low == pytest.approx(high - low, rel=0.05)
         assert answer.p_holm is not None and 0.95 * exact.pvalue <= answer.p_holm <= exact.pvalue + 0.06
     sure = decide([(asked("a", n_groups=8), 0.05, np.full(2_000, 0.05))])
-    assert sure[0].outcome == "new" and (sure[0].low, sure[0].high) == (0.05, 0.05)
+    assert sure[0].outcome == "new" and (sure[0].low, sure[0].high) == pytest.approx((0.05, 0.05), abs=1e-9)
 
 
 def test_seeds_that_lie_apart_are_in_the_interval() -> None:
@@ -195,6 +196,33 @@ def test_too_few_groups_are_told_and_seen_lineages_are_not() -> None:
     answers = decide([(asked("few", n_groups=5), *around(0.5)), (asked("seen", seen=True), *around(0.5))])
     (said,) = sentences(answers)
     assert "few is +0.500" in said and "from 5 groups: not called" in said and "better" not in said
+
+
+def test_what_too_few_groups_gave_is_one_sentence_and_no_impossible_difference_is_offered() -> None:
+    few = [asked("one", n_groups=5), asked("two", n_groups=4)]
+    (said,) = sentences(decide([(few[0], *around(0.5)), (few[1], *around(0.1))]))
+    assert (
+        "on one is +0.500" in said and "on two is +0.100" in said and "from 4 to 5 groups: not called" in said
+    )
+    torn = asked("a", by_seed=(-0.4, 0.6))
+    (said,) = sentences(decide([(torn, *around(0.1))]))
+    assert said.endswith("no difference that is possible would have shown.")
+    (said,) = sentences(decide([(torn, *around(0.1)), (asked("b"), *around(0.0, 1))]))
+    assert "0.03" in said and said.endswith("would have shown at best, and none that is possible at worst.")
+
+
+def test_the_smallest_size_is_told_where_somebody_was_called_better() -> None:
+    answers = decide(
+        [
+            (asked("1 group"), *around(0.0)),
+            (asked("2 groups"), *around(0.3)),
+            (asked("4 groups"), *around(0.3)),
+        ]
+    )
+    assert smallest_sizes(answers) == [
+        "probe: the smallest training set at which new and random weights can be told apart is 2 groups (new is better)."
+    ]
+    assert smallest_sizes(decide([(asked("1 group"), *around(0.0))])) == []
 
 
 # -- the folder

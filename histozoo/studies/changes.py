@@ -68,7 +68,7 @@ def changed(part: Heads, settings: Slides, bench: Bench) -> Changed:
     )
     said = (
         f"Linear CKA, unbiased, on {facts['tiles']:,} tiles of {facts['patients']} held-out patients; 1 is the same up to "
-        f"rotation and scale."
+        f"rotation and scale. Intervals are 95 % over patients, of each block by itself: of several blocks one may be out by chance."
     )
     marked = part.seen is True
     plot = Plot(

@@ -187,7 +187,8 @@ def sentences(answers: Iterable[Answer], *, of: str = "tasks") -> list[str]:
     for some in told.values():
         if counted := [a for a in some if a.counts]:
             found.append(_sentence(counted, of))
-        found += [_not_called(a) for a in some if not a.counts]
+        if few := [a for a in some if not a.counts]:
+            found.append(_not_called(few))
     return found
 
 
@@ -221,14 +222,21 @@ def _names(some: Sequence[Answer]) -> str:
 
 def _would(some: Sequence[Answer]) -> str:
     least, most = min(a.detectable for a in some), max(a.detectable for a in some)
+    if least > 1:  # what is compared lies between 0 and 1
+        return "no difference that is possible would have shown"
+    if most > 1:
+        return f"a difference of {least:.3f} would have shown at best, and none that is possible at worst"
     size = f"{least:.3f}" if f"{least:.3f}" == f"{most:.3f}" else f"{least:.3f} to {most:.3f}"
     return f"a difference of {size} would have shown"
 
 
-def _not_called(a: Answer) -> str:
-    value = f"{a.difference:+.3f} [{a.low:+.3f}, {a.high:+.3f}]"
+def _not_called(some: Sequence[Answer]) -> str:
+    a = some[0]
+    told = ", ".join(f"on {x.place} is {x.difference:+.3f} [{x.low:+.3f}, {x.high:+.3f}]" for x in some)
+    fewest, most = min(x.n_groups for x in some), max(x.n_groups for x in some)
+    groups = _count(most, "groups") if fewest == most else f"{fewest:,} to {_count(most, 'groups')}"
     return (
-        f"{a.setting}: {a.first} minus {a.second} on {a.place} is {value}, from {_count(a.n_groups, 'groups')}: not called, "
+        f"{a.setting}: {a.first} minus {a.second} {told}, from {groups}: not called, "
         f"{FEWEST} groups are the fewest that could show anything."
     )
 

@@ -28,11 +28,16 @@ class Part:
     mode: str
     scores: Scores
 
+    @property
+    def word(self) -> str:
+        """The mode as it is written."""
+        return {"finetuned": "fine-tuned"}.get(self.mode, self.mode)
+
     def says(self, test: str) -> str:
         """Returns mode, training set and test set in words."""
         train = self.scores.train_set
         where = train if test == train else f"{train}, tested on {test}"
-        return f"{self.mode} encoder, trained on {where}"
+        return f"{self.word} encoder, trained on {where}"
 
 
 def group_words(size: int) -> str:
@@ -158,7 +163,7 @@ def _line(part: Part, name: str, test: str, metric: str, settings: Segmentation)
         points.append((size, e.value, e.low, e.high))
         gain = estimate(values_SN - floor_N, groups_N, seed=settings.seed, resamples=settings.resamples)
         above.append(gain.low > 0)
-    return _Line(label=f"{name}, {part.mode}", points=tuple(points), above=tuple(above))
+    return _Line(label=f"{name}, {part.word}", points=tuple(points), above=tuple(above))
 
 
 def _floor(parts: Sequence[Part], names: Sequence[str], test: str, settings: Segmentation) -> Points:
@@ -200,26 +205,21 @@ def _by_seed(parts: Sequence[Part], names: Sequence[str], test: str, settings: S
         for name in names:
             for size, values_SN in part.scores.curve(name, test_set=test, metric=metric).items():
                 by_seed = of_groups(values_SN - random[size], part.scores.groups[test]).mean(1)
-                rows.append((f"{name}, {part.mode}, {group_words(size)}", *(f"{d:+.3f}" for d in by_seed)))
+                rows.append((f"{name}, {part.word}, {group_words(size)}", *(f"{d:+.3f}" for d in by_seed)))
     return Table((f"minus {BASELINE}", *(f"seed {seed}" for seed in settings.seeds)), tuple(rows))
 
 
 def _smallest(answers: Sequence[Answer]) -> list[str]:
-    """Returns for every curve that counts the smallest training set at which somebody was called better."""
-    told: dict[tuple[str, str], list[Answer]] = {}
+    """Returns for every curve on which somebody was called better the smallest training set at which that was so."""
+    told: dict[tuple[str, str], Answer] = {}
     for a in answers:
-        if a.counts:
-            told.setdefault((a.setting, a.first), []).append(a)
-    return [_smallest_of(setting, first, some) for (setting, first), some in told.items()]
-
-
-def _smallest_of(setting: str, first: str, some: Sequence[Answer]) -> str:
-    called = [a for a in some if a.outcome in (a.first, a.second)]
-    if not called:
-        sizes = ", ".join(a.place for a in some)
-        return f"{setting}: {first} and random weights cannot be told apart at any size ({sizes})."
-    least = f"{called[0].place} ({called[0].outcome} is better)"
-    return f"{setting}: the smallest training set at which {first} and random weights can be told apart is {least}."
+        if a.counts and a.outcome in (a.first, a.second):
+            told.setdefault((a.setting, a.first), a)
+    return [
+        f"{a.setting}: the smallest training set at which {a.first} and random weights can be told apart is {a.place} "
+        f"({a.outcome} is better)."
+        for a in told.values()
+    ]
 
 
 def _ran(settings: Segmentation, parts: Sequence[Part], models: Sequence[Named]) -> tuple[str, ...]:
@@ -228,11 +228,12 @@ def _ran(settings: Segmentation, parts: Sequence[Part], models: Sequence[Named])
     tests = ", ".join(f"{t} ({n} groups)" for t, n in fewest.items())
     sizes = "; ".join(f"{name}: {', '.join(map(str, s))} groups" for name, s in settings.sizes.items())
     seeds = ", ".join(map(str, settings.seeds))
+    modes = " and ".join(dict.fromkeys(p.word for p in parts))
     factors = ", ".join(f"{name} {factor} times" for name, factor in settings.shrink.items())
     reduced = f", pictures reduced ({factors})" if factors else ""
     seconds = sum(p.scores.seconds for p in parts)
     return (
-        f"{nets} U-Nets: {', '.join(m.one.name for m in models)} against random weights, {' and '.join(settings.modes)}, seeds {seeds}; "
+        f"{nets} U-Nets: {', '.join(m.one.name for m in models)} against random weights, {modes}, seeds {seeds}; "
         f"{settings.steps:,} steps of {settings.batch_size} crops of {settings.px} px{reduced}; {spell(seconds)} of training and scoring.",
         f"Trained on {sizes}, nested; scored on {tests}.",
         f"{settings.metrics[0]} decides: the mean over groups of each group's pictures and over seeds. Intervals are 95 % over groups "
