@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from histozoo.audit import AuditReport, audit, prepared, statistics, tables
+from histozoo.audit import AuditReport, audit, charts, prepared, statistics, tables
 from histozoo.audit.audit import ASKING, COMPARING, READING
 from histozoo.audit.families import FAMILIES, TITLES
 from histozoo.audit.reading import draw, read_rows_of
@@ -198,6 +198,11 @@ def test_a_contact_sheet_shows_the_drawn_tiles(made: AuditReport) -> None:
     )
     sheet = Image.open(io.BytesIO(base64.b64decode(uris[0])))
     assert sheet.size == (12 * 99 - 3, 2 * 99 - 3) and sheet.format == "JPEG"
+
+
+def test_class_words_are_broken_behind_underscores_and_escaped() -> None:
+    assert charts.breakable("squamous_cell<b>") == "squamous_<wbr>cell&lt;b&gt;"
+    assert "lung_<wbr>aca" in charts.class_bars({"lung_aca": 3}, {"lung_aca": 1})
 
 
 def test_the_terminal_shows_a_line_per_task(made: AuditReport) -> None:

@@ -36,11 +36,16 @@ def class_bars(counts: Mapping[str, int], groups: Mapping[str, int]) -> str:
     """Returns one bar per class: its tiles, and its groups in words."""
     most = max([*counts.values(), 1])
     rows = [
-        f'<div class="bar"><span class="word">{html.escape(word)}</span><span class="track"><i style="width:{100 * n / most:.1f}%;'
+        f'<div class="bar"><span class="word">{breakable(word)}</span><span class="track"><i style="width:{100 * n / most:.1f}%;'
         f'background:{colour(k)}"></i></span><span class="num">{n:,}</span><span class="dim">{groups.get(word, 0):,} groups</span></div>'
         for k, (word, n) in enumerate(counts.items())
     ]
     return "".join(rows)
+
+
+def breakable(word: str) -> str:
+    """Returns a class word as HTML that may be broken behind its underscores, and nowhere else."""
+    return html.escape(word).replace("_", "_<wbr>")
 
 
 def colour(k: int) -> str:

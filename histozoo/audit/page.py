@@ -129,7 +129,7 @@ def _head(task: TaskAudit, found: Sequence[Finding]) -> str:
 def _strip(task: TaskAudit, word: str, uri: str) -> str:
     edge = charts.colour(task.classes.index(word))
     picture = f'<img alt="tiles of class {escape(word)}" src="{uri}">'
-    return f'<div class="sheet"><b style="border-color:{edge}">{escape(word)}</b>{picture}</div>'
+    return f'<div class="sheet"><b style="border-color:{edge}">{charts.breakable(word)}</b>{picture}</div>'
 
 
 def _copies(caption: str, uri: str) -> str:

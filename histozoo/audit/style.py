@@ -58,7 +58,6 @@ td.name a { font-weight: 600; text-decoration: none }
   display: grid; grid-template-columns: 130px 1fr 46px 68px; gap: 6px; align-items: center;
   font-size: 12px; line-height: 17px
 }
-.bar .word { overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
 .bar .num { text-align: right; font-variant-numeric: tabular-nums }
 .track { background: #eef0f4; height: 9px; border-radius: 2px; overflow: hidden }
 .track i { display: block; height: 9px }
@@ -69,7 +68,7 @@ svg .title { fill: var(--ink) }
 svg .tick { font-size: 10px }
 .sheet { display: grid; grid-template-columns: 130px minmax(0, 1fr); gap: 10px; margin: 6px 0; align-items: start }
 .sheet img, .pairs img { max-width: 100%; height: auto; display: block }
-.sheet b { border-left: 4px solid; padding-left: 6px; overflow-wrap: anywhere; font-size: 12.5px }
+.sheet b { border-left: 4px solid; padding-left: 6px; overflow-wrap: break-word; min-width: 0; font-size: 12.5px }
 .pairs { margin: 6px 0 }
 .traps { margin: 0; padding-left: 18px; color: var(--dim); font-size: 12px }
 details > summary { cursor: pointer; color: var(--dim); font-size: 12.5px; margin-top: 12px }
