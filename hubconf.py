@@ -23,7 +23,7 @@ class _AnyName(str):
     """Equal to every public name: torch.hub looks names up in dir() first, and only then asks `__getattr__` for one that is not there."""
 
     def __eq__(self, other):
-        return isinstance(other, str) and not other.startswith("_")
+        return str(self) == str(other) or not str(other).startswith("_")
 
     __hash__ = str.__hash__
 

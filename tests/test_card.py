@@ -148,13 +148,12 @@ def test_rows_of_tasks_left_out_are_not_passed_off_as_these_weights(raw: dict[st
 
 
 def test_a_task_without_a_recorded_value_is_named(raw: dict[str, Any]) -> None:
-    assert "no value recorded" not in card.render(entry_of(raw))
-    both = lambda h: h["corpus"].append({**h["corpus"][0], "task": "unmeasured_one"})  # noqa: E731
-    text = card.render(entry_of(raw, both))
-    assert (
-        "Trained on as well, with no value recorded:" in text
-        and "unmeasured" in text.split("no value recorded:")[1].split("\n")[0]
-    )
+    assert "Trained on as well, with no value recorded: blood.\n" in card.render(entry_of(raw))
+
+    def measure_both(h: dict[str, Any]) -> None:
+        h["results"].append({**h["results"][0], "task": "blood"})
+
+    assert "no value recorded" not in card.render(entry_of(raw, measure_both))
 
 
 # -- A9: nothing from an entry becomes structure --
