@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from histozoo.errors import UsageError
@@ -19,12 +19,17 @@ _CHOICES = {
 
 
 def check_keys(
-    raw: Mapping[str, Any], known: Iterable[str], where: object, *, what: str = "experiment"
+    raw: Iterable[str],
+    known: Collection[str],
+    where: object,
+    *,
+    what: str = "experiment",
+    cutoff: float = 0.65,
 ) -> None:
-    """Refuses a key that is not known (`HZ-U42`), with the nearest known one."""
+    """Refuses a key that is not known (`HZ-U42`), with the nearest known one if it is as near as `cutoff`."""
     for key in raw:
         if key not in known:
-            near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.65)
+            near = difflib.get_close_matches(key, known, n=1, cutoff=cutoff)
             raise UsageError(
                 "HZ-U42",
                 f"unknown {what} key {key!r}",

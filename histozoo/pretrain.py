@@ -78,9 +78,8 @@ def run(
     check_start(experiment)
     parents = candidate.parents_of(experiment.settings())
     settings = {**experiment.settings(), "leave_out": list(leave_out), "parents": parents}
-    settings |= (
-        {"init": parents[0]["name"]} if parents else {}
-    )  # of a bundle folder its name: where it lay says nothing
+    if parents:
+        settings["init"] = parents[0]["name"]  # of a bundle folder its name: where it lay says nothing
     done = (folder / "final" / "DONE.json").exists()
     if done and not accept_change:
         run_folder.compare(folder, {"experiment.json": settings, "data.json": fingerprints(kept, data_root)})

@@ -74,17 +74,14 @@ def open_all(
 
 def _describe(name: str, said: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what data.json says of a source, in the words of a task."""
-    words = {key: str(said.get(key, "unknown")) for key in WORDS}
+    words = {key: str(said.get(key, "unknown")) for key in ("organ", "stain", "licence", "citation")}
     n = int(facts.get("kept", facts["tiles"]))
     return {
         "kind": "unlabelled",
-        "organ": words["organ"],
-        "stain": words["stain"],
+        **words,
         "mpp": said.get("mpp"),
-        "source": words["origin"],
-        "citation": words["citation"],
+        "source": str(said.get("origin", "unknown")),
         "lineage": lineage(name, said),
-        "licence": words["licence"],
         "classes": [],
         "n": n,
         "n_groups": None,

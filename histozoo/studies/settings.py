@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from histozoo.errors import UsageError
+from histozoo.experiment_values import check_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,26 +206,11 @@ def read(path: str | Path, *, preset: str, changed: Mapping[str, Any] | None = N
     if not isinstance(presets, dict) or not all(isinstance(p, dict) for p in presets.values()):
         raise _wrong("preset", presets, "tables [preset.small] and [preset.full]", path)
     for keys in (raw, *presets.values(), changed or {}):
-        _known(keys, kind, path)
+        check_keys(keys, [f.name for f in dataclasses.fields(kind)], path, what="study", cutoff=0.4)
     _one_of("preset", preset, tuple(presets), path)
     values = {**raw, **presets[preset], **(changed or {})}
     checked = {f.name: _value(f, values, path) for f in dataclasses.fields(kind)}
     return Study(preset=preset, changed=changed or {}, settings=kind(**checked), **texts)
-
-
-def _known(keys: Mapping[str, Any], kind: type[Settings], where: Path) -> None:
-    names = [f.name for f in dataclasses.fields(kind)]
-    for key in keys:
-        if key not in names:
-            near = difflib.get_close_matches(key, names, n=1, cutoff=0.4)
-            raise UsageError(
-                "HZ-U42",
-                f"unknown study key {key!r}",
-                where=where,
-                expected=f"did you mean {near[0]!r}?" if near else f"one of {', '.join(sorted(names))}",
-                got=key,
-                next_step="correct or remove the key",
-            )
 
 
 def _value(field: dataclasses.Field[Any], values: Mapping[str, Any], where: Path) -> Any:
