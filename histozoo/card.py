@@ -34,7 +34,8 @@ _LEFT_OUT = (
 )
 _NEVER_SEEN = (
     "Measured on these weights, on data of which no lineage was in the corpus, by `histozoo evaluate`. Grouped five-fold cross-validation "
-    "over all tiles of the task; protocols that begin with finetune\\_ train the weights on and score the test groups of one split."
+    "over all tiles of the task; protocols that begin with finetune\\_ train the weights on and score the test groups of one split; those "
+    "that begin with slides\\_ predict whole groups, and slides stand where the table says tiles."
 )
 _TRAINED_ON = (
     "Measured on these weights. The trunk saw the training groups of these tasks; a probe learned on them too and was scored on groups "

@@ -87,7 +87,9 @@ def test_perfect_features_score_one_through_the_verb(tmp_path: Path, monkeypatch
     assert text.count("1.000 [1.000, 1.000]") >= len(protocols)
     rows = list(csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines()))
     values = {
-        (r["protocol"], r["metric"]): float(r["value"]) for r in rows if "calibration" not in r["metric"]
+        (r["protocol"], r["metric"]): float(r["value"])
+        for r in rows
+        if "calibration" not in r["metric"] and not r["setting"]
     }
     assert values == {(p, m): 1.0 for p in protocols for m in ("balanced_accuracy", "roc_auc_ovr")}
 
@@ -163,6 +165,7 @@ def test_seeds_and_shares_of_a_fine_tuning(house: Path, made: Path, monkeypatch:
         (["runs/nowhere"], "HZ-I75", "there is no such run folder"),
         ([NAME, "--protocol", "knn"], "HZ-I75", "--task NAME"),
         ([NAME, "--record"], "HZ-I75", "--task NAME"),
+        ([NAME, "--seed", "1"], "HZ-I75", "--task NAME"),
         ([NAME, "--task", "drawn_enw"], "HZ-U30", "drawn_new"),
         ([NAME, "--task", "drawn_new", "--protocol", "kn"], "HZ-I75", "did you mean knn?"),
         ([NAME, "--task", "drawn_new", "--protocol", "kn"], "HZ-I75", "finetune_lora"),

@@ -138,6 +138,11 @@ def test_the_csv_is_tidy_and_reads_back(found: list[Standings], tmp_path: Path) 
     write(found, tmp_path, facts={"seeds": [0]})
     rows = list(csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text())))
     assert tuple(rows[0]) == HEAD
+    drawn, rows = ([r for r in rows if bool(r["setting"]) == few] for few in (True, False))
+    shots = [s for one in found for s in one.shots]
+    assert [(r["task"], r["model"], r["setting"], float(r["value"])) for r in drawn] == [
+        (s.task, s.model, f"shots {s.shots}", round(s.mean, 6)) for s in shots
+    ]
     wanted = [row for one in found for row in one.rows]
     assert len(rows) == len(wanted) == 2 * 2 * 2
     for row, true in zip(rows, wanted, strict=True):

@@ -27,8 +27,10 @@ def evaluate(
     protocol: Annotated[
         list[str] | None,
         typer.Option(
-            help="logistic (default), linear_svm, knn, simpleshot, finetune_full, finetune_frozen_bn, finetune_layer_decay, "
-            "finetune_lora, finetune_head_only; may be repeated."
+            help="Of features: logistic (default), linear_svm, knn, simpleshot (1 to 16 shots). Trained on: finetune_full, "
+            "finetune_frozen_bn, finetune_layer_decay, finetune_lora, finetune_head_only. Groups as slides: slides_attention, "
+            "slides_gated, slides_mean, slides_max. Looks: cuts (how much of the trunk is needed), cka, invariance, corruption, "
+            "robustness_index. May be repeated."
         ),
     ] = None,
     without: Annotated[
@@ -49,7 +51,8 @@ def evaluate(
     seed: Annotated[
         list[int] | None,
         typer.Option(
-            min=0, help="Of folds, splits and fits, 0 where left out; may be repeated for finetune_."
+            min=0,
+            help="Of folds, splits and fits, 0 where left out; may be repeated for finetune_ and slides_.",
         ),
     ] = None,
     preset: Annotated[
@@ -61,17 +64,36 @@ def evaluate(
             help="Share of the training labels that finetune_ gets, all where left out; may be repeated."
         ),
     ] = None,
+    centres: Annotated[
+        str,
+        typer.Option(
+            help="For robustness_index: a CSV with the columns group and centre, or the word group where every group is a centre."
+        ),
+    ] = "",
+    slides: Annotated[
+        Path | None,
+        typer.Option(
+            help="A CSV with the columns slide, label and, where known, patient: the names are then feature files, or folders with one per "
+            "slide, and the protocols those of slides."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     record: Annotated[
         bool, typer.Option("--record", help="Put what was found of the first model onto its entry and card.")
     ] = False,
 ) -> None:
     """Measure models: values with intervals over groups, paired differences, ranks, and a page to read."""
+    if slides:
+        _refuse_beside_slides(
+            task=task, without=without, record=record, fraction=fraction, centres=centres, data_root=data_root
+        )
+        _slide_files(models, slides, protocol, seed or [0], target, device=device, resamples=resamples)
+        return
     if not task:
-        if record or protocol:
+        if record or protocol or seed or fraction or centres:
             raise UsageError(
                 "HZ-I75",
-                "--record and --protocol belong to tasks of the pool",
+                "--protocol, --seed, --fraction, --centres and --record belong to tasks of the pool",
                 expected="--task NAME beside them",
                 got=", ".join(models),
                 next_step="`histozoo tasks` lists the pool; a run alone needs neither",
@@ -94,11 +116,48 @@ def evaluate(
             "cache": cache,
             "data_root": data_root,
         }
-        | {"seeds": seed or [0], "preset": preset, "fractions": fraction or [1.0]},
+        | {"seeds": seed or [0], "preset": preset, "fractions": fraction or [1.0], "centres": centres},
         device=device,
         resamples=resamples,
         record=record,
     )
+
+
+def _refuse_beside_slides(**given: object) -> None:
+    if beside := [f"--{name.replace('_', '-')}" for name, there in given.items() if there]:
+        raise UsageError(
+            "HZ-I75",
+            "--slides takes feature files, whose encoder and task are not named",
+            expected="--slides FILE with --protocol, --seed, --out",
+            got=", ".join(beside),
+            next_step="slides of a task of the pool: --task NAME --protocol slides_gated, without --slides",
+        )
+
+
+def _slide_files(
+    sources: list[str],
+    table: Path,
+    protocols: list[str] | None,
+    seeds: list[int],
+    target: Path,
+    *,
+    device: str,
+    resamples: int,
+) -> None:
+    from histozoo import devices
+    from histozoo.evaluate.compare.slide_files import SlidePlan, run
+
+    plan = SlidePlan(
+        sources=sources,
+        table=table,
+        protocols=protocols or ["slides_attention", "slides_mean"],
+        seeds=seeds,
+        out=target,
+        device=str(devices.choose(device)),
+    )
+    command = shlex.join(["histozoo", *sys.argv[1:]])
+    out.print(run(plan, resamples=resamples, command=command, say=_say), markup=False, soft_wrap=True)
+    _say(f"page: {target / 'results.html'}")
 
 
 def _own_tasks(models: list[str], without: list[Path], **options: Any) -> None:

@@ -35,40 +35,43 @@ def read_rows(path: Path, group: str | Callable[[Cells], str] = "group") -> list
     Raises:
         UsageError: `HZ-U32`, with the line.
     """
+    needed = ("file", "label", *([group] if isinstance(group, str) else []))
+    rows = []
+    for line, cells in read_cells(path, needed=needed):
+        named = cells[group] if isinstance(group, str) else group(cells)
+        row = Row(line, cells["file"], cells["label"], named, cells)
+        if not (row.file and row.label and row.group):
+            blank = "file" if not row.file else "label" if not row.label else "group"
+            where = f"{path}, line {line}"
+            raise malformed(f"the {blank} is blank", where, expected=f"text that names the {blank}", got="''")
+        rows.append(row)
+    return rows
+
+
+def read_cells(path: Path, *, needed: Sequence[str]) -> list[tuple[int, Cells]]:
+    """Returns (number of the line in the file, its cells as text) for every line of a table that has at least these columns.
+
+    Raises:
+        UsageError: `HZ-U32`, with the line.
+    """
     header, *records = _records(path)
     columns = header[1]
-    needed = ["file", "label", *([group] if isinstance(group, str) else [])]
-    absent = [c for c in needed if c not in columns]
-    if absent or len(set(columns)) < len(columns):
+    if any(c not in columns for c in needed) or len(set(columns)) < len(columns):
         raise malformed(
             "a column is missing or there twice",
             path,
             expected=", ".join(needed),
             got=", ".join(columns) or "no header",
         )
-    rows = []
     for line, values in records:
-        where = f"{path}, line {line}"
         if len(values) != len(columns):
             raise malformed(
                 "a line has another number of cells than the header",
-                where,
+                f"{path}, line {line}",
                 expected=len(columns),
                 got=len(values),
             )
-        cells = dict(zip(columns, values, strict=True))
-        row = Row(
-            line,
-            cells["file"],
-            cells["label"],
-            cells[group] if isinstance(group, str) else group(cells),
-            cells,
-        )
-        if not (row.file and row.label and row.group):
-            blank = "file" if not row.file else "label" if not row.label else "group"
-            raise malformed(f"the {blank} is blank", where, expected=f"text that names the {blank}", got="''")
-        rows.append(row)
-    return rows
+    return [(line, dict(zip(columns, values, strict=True))) for line, values in records]
 
 
 def check_classes(where: Path, counts: Counter[str], classes: Sequence[str]) -> None:

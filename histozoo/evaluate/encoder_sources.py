@@ -51,6 +51,8 @@ def _of_entry(name: str, entry: Entry, source: str | Path) -> Encoder:
         lineages=lineages,
         complete=complete,
         build=lambda: loading.load(source),
+        architecture=entry.architecture,
+        model_args=entry.raw["model_args"],
     )
 
 
@@ -69,6 +71,7 @@ def _of_run(name: str, run: Run) -> Encoder:
         lineages=_declared(run.tasks.items()) | before,
         complete=complete,
         build=lambda: trained_trunk(run),
+        architecture=run.architecture,
     )
 
 
@@ -217,6 +220,8 @@ def _from_cfg(name: str, label: str, cfg: Mapping[str, Any], kind: Any) -> Encod
         lineages=None,
         complete=False,
         build=None,
+        architecture=str(cfg.get("architecture", "")),
+        model_args=cfg.get("model_args") or {},
     )
 
 

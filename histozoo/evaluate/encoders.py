@@ -54,6 +54,8 @@ class Encoder:
         lineages: Lineages of the tasks it is known to have been trained on; None where nothing is known.
         complete: Whether it saw nothing else. A model that started from timm's weights has lineages and saw ImageNet, too.
         build: Makes the model, in eval mode; None for the histogram.
+        architecture: timm's name of it without a tag; empty where there is none.
+        model_args: Options it is made with.
     """
 
     name: str
@@ -67,6 +69,8 @@ class Encoder:
     lineages: frozenset[str] | None
     complete: bool
     build: Callable[[], nn.Module] | None = field(repr=False, compare=False)
+    architecture: str = ""
+    model_args: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def module(self) -> nn.Module:
         """Makes the model, normalised `[B, 3, H, W]` -> pooled `[B, D]`, in eval mode on the CPU; anew at each call.

@@ -22,7 +22,7 @@ from histozoo.data.splits import Split, make_split
 from histozoo.errors import UsageError
 from histozoo.evaluate.compare import cells
 from histozoo.evaluate.compare.cells import Cell
-from histozoo.evaluate.compare.plan import FINETUNE, Job, Plan, check, jobs
+from histozoo.evaluate.compare.plan import FINETUNE, SLIDES, Job, Plan, check, jobs
 from histozoo.evaluate.encoders import Encoder
 from histozoo.evaluate.feature_cache import cached_features
 from histozoo.evaluate.feature_protocols import FEATURE_PROTOCOLS
@@ -37,6 +37,9 @@ FRACTIONS = (0.6, 0.2)
 
 UNDEFINED = ("HZ-E36", "HZ-I62", "HZ-I63")
 """Codes that say of a task that folds or a split of it cannot be made: it has no number then, for any model; other tasks have."""
+
+NO_SLIDES = (*UNDEFINED, "HZ-I71", "HZ-I72")
+"""The same where groups are slides: tiles of one that do not agree on its label, or a class with too few."""
 
 Features = Callable[[], NDArray[np.float32]]
 
@@ -85,7 +88,7 @@ def measure(plan: Plan, *, say: Callable[[str], None] = lambda line: None) -> Me
         by_px: dict[int, LabelledTiles] = {}
         for column, encoders in plan.columns.items():
             for one in encoders:
-                labelled = _labelled(plan, task, one.tile_px, by_px)
+                labelled = task_at(plan, task, one.tile_px, by_px)
                 features = functools.cache(functools.partial(_features, plan, one, labelled))
                 for job in jobs(plan):
                     if (job.label, task) in undefined:
@@ -98,7 +101,8 @@ def measure(plan: Plan, *, say: Callable[[str], None] = lambda line: None) -> Me
     return Measured(cells=kept, undefined=undefined)
 
 
-def _labelled(plan: Plan, task: str, px: int, known: dict[int, LabelledTiles]) -> LabelledTiles:
+def task_at(plan: Plan, task: str, px: int, known: dict[int, LabelledTiles]) -> LabelledTiles:
+    """Returns a task at a tile size, with the groups that all encoders share; `known` keeps what was read."""
     for side in (GROUPS_PX, px):
         if side not in known:
             known[side] = read(task, data_root=plan.data_root, tile_px=side, cache=plan.cache / "tiles")
@@ -131,12 +135,52 @@ def _cell(
         if split is not None:
             folder = plan.out / "fits" / key
             predictions, facts = _finetuned(plan, one, labelled, job, split=split, folder=folder)
+        elif job.pools:
+            predictions, facts = _pooled(plan, labelled, job, features)
         else:
             predictions, facts = _probed(labelled, job, features)
         facts["seconds"] = round(time.monotonic() - started, 3)
         cells.save(path, predictions, facts)
     return cells.cell(
-        one, labelled, predictions, model=column, protocol=job.label, seed=job.seed, facts=facts
+        one,
+        slides_of(labelled) if job.pools else labelled,
+        predictions,
+        model=column,
+        protocol=job.label,
+        seed=job.seed,
+        facts=facts,
+    )
+
+
+def _pooled(
+    plan: Plan, labelled: LabelledTiles, job: Job, features: Features
+) -> tuple[Predictions, dict[str, Any]]:
+    from histozoo.evaluate.slides.bags import from_tiles
+    from histozoo.evaluate.slides.predict import predict
+
+    f_ND = features()
+    with _no_number(*NO_SLIDES):
+        bags = from_tiles(
+            f_ND, labelled.labels_N, labelled.groups_N, task=labelled.task, classes=labelled.classes
+        )
+        found = predict(
+            bags,
+            pooling=job.protocol.removeprefix(SLIDES),  # type: ignore[arg-type]  # one of POOLINGS, see `plan.check`
+            seed=job.seed,
+            fold_seed=plan.seeds[0],
+            device=plan.device,
+        )
+    return found, {"dimension": f_ND.shape[1], "slides": len(bags), "tiles": len(f_ND)}
+
+
+def slides_of(labelled: LabelledTiles) -> LabelledTiles:
+    """Returns the task with the first tile of each group, sorted by name as bags are: of slides, label and group alone count."""
+    slides, first_S = np.unique(labelled.groups_N, return_index=True)
+    return replace(
+        labelled,
+        tiles_NHWC=labelled.tiles_NHWC[first_S],
+        labels_N=labelled.labels_N[first_S],
+        groups_N=slides,
     )
 
 

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from histozoo.evaluate.compare.look_pages import section
+from histozoo.evaluate.compare.looking import Looked
 from histozoo.evaluate.compare.plots import colour, intervals
 from histozoo.evaluate.compare.rows import Row
 from histozoo.evaluate.compare.standings import METRICS, Standings
-from histozoo.evaluate.compare.table import by_model, crowned, interval
+from histozoo.evaluate.compare.table import by_model, counted, crowned, interval
 from histozoo.evaluate.verdicts import NO_WINNER, Verdict
 
 PLAIN = {
@@ -42,22 +44,25 @@ code { font-size: 12px; background: #eef0f4; padding: 1px 5px; border-radius: 3p
 """
 
 
-def page(all_of: Sequence[Standings], *, facts: Mapping[str, Any]) -> str:
+def page(all_of: Sequence[Standings], looked: Sequence[Looked] = (), *, facts: Mapping[str, Any]) -> str:
     """Returns the page; names are escaped.
 
     Args:
         all_of: Standings, in the order they are shown.
+        looked: Looks, shown below.
         facts: `command`, `version`, `seeds`, `resamples` of what made them.
     """
     models = list(dict.fromkeys(m for found in all_of for m in found.models))
+    models = models or list(dict.fromkeys(s.model for found in looked for s in found.found))
     key = "".join(
         f'<span style="margin-right:18px"><span class="dot" style="background:{colour(i)}"></span>{escape(m)}</span>'
         for i, m in enumerate(models)
     )
-    body = "".join(_section(found, models) for found in all_of)
+    body = "".join(_section(found, models) for found in all_of) + "".join(map(section, looked))
+    reading = _how_to_read(facts) if all_of else ""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>histozoo: models side by side</title>'
-        f"<style>{CSS}</style></head><body><main><h1>Models side by side</h1><p>{key}</p>{_how_to_read(facts)}{body}"
+        f"<style>{CSS}</style></head><body><main><h1>Models side by side</h1><p>{key}</p>{reading}{body}"
         f"{_made_by(facts)}</main></body></html>\n"
     )
 
@@ -69,13 +74,14 @@ photographs) of the task were drawn anew and the score was taken again; where li
 only where p, corrected for the number of comparisons, is below 0.05. Otherwise nobody has won, and the last column says how large a
 difference would have shown in four of five cases. Hollow dots are models that were trained on the same slides or patients: such a score
 says nothing about new tissue and takes no part in ranks. Pale dots are models of which nobody knows whether they were.</p>
-<p class="dim">Lines are over patients for these very classifiers. They do not hold what training the classifiers on other patients would
-change, and are therefore somewhat too short. Where a model is the mean of several seeds, its interval for other patients and other seeds
-is among all numbers.</p></section>"""
+<p class="dim">Where every tile was predicted by folds, lines are 1.5 times as long as the drawing of patients alone would make them,
+since the classifiers of the folds share most of their training tiles (Nadeau and Bengio, 2003). With fewer than about 30 patients lines are
+still too short. Where a model is the mean of several seeds, its interval for other patients and other seeds is among all
+numbers.</p></section>"""
 
 
 def _section(found: Standings, models: Sequence[str]) -> str:
-    words = PLAIN.get(found.metric, "")
+    words = PLAIN.get(found.metric, "").replace("tile", counted(found.protocol).removesuffix("s"))
     plain = f"<p>{escape(found.metric)}: {escape(words)}.</p>" if words else ""
     undefined = "".join(
         f"<p class='dim'>undefined and not counted: {escape(t)}, {escape(why)}</p>"
@@ -136,7 +142,8 @@ def _shots(found: Standings) -> str:
         rows += f"<tr><td>{escape(task)}</td><td>{escape(model)}</td>{cells}</tr>"
     return (
         "<h3>How few tiles are enough: balanced accuracy by tiles of each class that were learnt from</h3><p class='dim'>The mean of many "
-        "draws of these tiles, and where 95&nbsp;% of the draws lie: how much the choice of tiles matters. No interval over patients.</p>"
+        "draws of these tiles, and where 95&nbsp;% of the draws lie: how much the choice of tiles matters. No interval over patients. The "
+        "dots above are the vote of all draws of the largest number, a committee that has seen far more tiles than one draw.</p>"
         f"<div class='scroll'><table><tr><th>task</th><th>model</th>{head}</tr>{rows}</table></div>"
     )
 
@@ -147,7 +154,7 @@ def _numbers(found: Standings) -> str:
     rows = "".join(_number(row) for row in found.rows)
     return (
         "<details><summary class='dim'>all numbers</summary><div class='scroll'><table><tr><th>task</th><th>model</th>"
-        "<th class='n'>value</th><th class='n'>seeds</th><th class='n'>with other seeds</th><th class='n'>tiles</th>"
+        f"<th class='n'>value</th><th class='n'>seeds</th><th class='n'>with other seeds</th><th class='n'>{counted(found.protocol)}</th>"
         f"<th class='n'>groups</th><th>this lineage is</th></tr>{rows}</table></div></details>"
     )
 

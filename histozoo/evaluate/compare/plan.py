@@ -10,11 +10,14 @@ from pathlib import Path
 from histozoo.errors import UsageError
 from histozoo.evaluate.encoders import Encoder, encoder
 from histozoo.evaluate.feature_protocols import FEATURE_PROTOCOLS
+from histozoo.evaluate.looks import LOOKS
 
 RANDOM_SEEDS = (0, 1, 2)
 """Seeds of `random:NAME` without a seed: their mean is shown, since one initialisation differs from the next."""
 
-FINETUNE = "finetune_"
+FINETUNE, SLIDES = "finetune_", "slides_"
+NEED_NETWORKS = ("cuts", "cka")
+"""Looks that need blocks; the others take whatever gives features."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,7 @@ class Plan:
         preset: Of fine-tuning, a key of its `PRESETS`.
         fractions: Shares of the training rows' labels that fine-tuning gets, each above 0 and at most 1.
         device: Where models run.
+        centres: For `robustness_index`, see `centre_table.of_task`; empty where no centre is known.
     """
 
     columns: Mapping[str, Sequence[Encoder]]
@@ -44,6 +48,7 @@ class Plan:
     preset: str = "small"
     fractions: Sequence[float] = (1.0,)
     device: str = "cpu"
+    centres: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +72,24 @@ class Job:
         """Whether the encoder is trained on."""
         return self.protocol.startswith(FINETUNE)
 
+    @property
+    def pools(self) -> bool:
+        """Whether the groups of the task are slides, and one prediction is made for each."""
+        return self.protocol.startswith(SLIDES)
+
 
 def protocol_names() -> tuple[str, ...]:
-    """Returns the names of all protocols that a cell can have."""
+    """Returns the names of all protocols: those that give predictions, then the looks."""
     from histozoo.evaluate.finetune.settings import MODES
+    from histozoo.evaluate.slides.attention import POOLINGS
 
-    return (*FEATURE_PROTOCOLS, *(f"{FINETUNE}{mode}" for mode in MODES))
+    trained = (*(f"{FINETUNE}{mode}" for mode in MODES), *(f"{SLIDES}{pooling}" for pooling in POOLINGS))
+    return (*FEATURE_PROTOCOLS, *trained, *LOOKS)
+
+
+def looks_of(plan: Plan) -> list[str]:
+    """Returns the protocols of a plan that are looks."""
+    return [p for p in dict.fromkeys(plan.protocols) if p in LOOKS]
 
 
 def columns(names: Sequence[str]) -> dict[str, list[Encoder]]:
@@ -96,9 +113,14 @@ def columns(names: Sequence[str]) -> dict[str, list[Encoder]]:
 
 
 def jobs(plan: Plan) -> list[Job]:
-    """Returns the ways to measure, in the order of the plan; features are measured with the first seed alone."""
+    """Returns the ways to predict, in the order of the plan; classifiers on features are fitted with the first seed alone."""
     found = []
     for protocol in dict.fromkeys(plan.protocols):
+        if protocol in LOOKS:
+            continue
+        if protocol.startswith(SLIDES):
+            found += [Job(label=protocol, protocol=protocol, seed=s) for s in dict.fromkeys(plan.seeds)]
+            continue
         if not protocol.startswith(FINETUNE):
             found.append(Job(label=protocol, protocol=protocol, seed=plan.seeds[0]))
             continue
@@ -125,8 +147,8 @@ def check(plan: Plan) -> None:
         if not given:
             raise UsageError("HZ-I75", f"no {what} is given", expected="one or more", got="none")
     for protocol in plan.protocols:
-        _one_of("protocol", protocol, protocol_names())
-    _one_of("preset", plan.preset, PRESETS)
+        named("protocol", protocol, protocol_names())
+    named("preset", plan.preset, PRESETS)
     for fraction in plan.fractions:
         if not 0 < fraction <= 1:
             raise UsageError(
@@ -135,33 +157,75 @@ def check(plan: Plan) -> None:
                 expected="above 0 and at most 1, such as 0.1",
                 got=fraction,
             )
-    _tuning(plan)
+    _repeats(plan)
+    _networks(plan)
+    _looks(plan)
     for name in plan.tasks:
         task(name).require(plan.data_root)
 
 
-def _tuning(plan: Plan) -> None:
-    if not any(p.startswith(FINETUNE) for p in plan.protocols):
-        if len(set(plan.seeds)) > 1 or set(plan.fractions) != {1.0}:
-            raise UsageError(
-                "HZ-I75",
-                "several seeds and shares of the labels are for fine-tuning",
-                expected="one seed and all labels, or a protocol that begins with finetune_",
-                got=f"seeds {', '.join(map(str, plan.seeds))}; fractions {', '.join(map(str, plan.fractions))}",
-            )
-        return
+def _repeats(plan: Plan) -> None:
+    """Refuses seeds and shares of the labels that no protocol of the plan would use."""
+    tunes = any(p.startswith(FINETUNE) for p in plan.protocols)
+    pools = any(p.startswith(SLIDES) for p in plan.protocols)
+    if len(set(plan.seeds)) > 1 and not (tunes or pools):
+        raise UsageError(
+            "HZ-I75",
+            "several seeds are for fine-tuning and for heads on slides",
+            expected=f"one seed, or a protocol that begins with {FINETUNE} or {SLIDES}",
+            got=f"seeds {', '.join(map(str, plan.seeds))}",
+        )
+    if set(plan.fractions) != {1.0} and not tunes:
+        raise UsageError(
+            "HZ-I75",
+            "shares of the labels are for fine-tuning",
+            expected=f"all labels, or a protocol that begins with {FINETUNE}",
+            got=f"fractions {', '.join(map(str, plan.fractions))}",
+            next_step="few labels and frozen features: --protocol simpleshot takes 1 to 16 tiles of each class",
+        )
+
+
+def _networks(plan: Plan) -> None:
+    """Refuses what is no network where one is trained on, cut or looked into."""
+    needing = [p for p in plan.protocols if p.startswith(FINETUNE) or p in NEED_NETWORKS]
     for name, encoders in plan.columns.items():
-        if any(one.build is None for one in encoders):
+        if needing and any(one.build is None for one in encoders):
             raise UsageError(
                 "HZ-I75",
-                f"{name} is no network and cannot be fine-tuned",
-                expected="models with weights beside protocols that begin with finetune_",
+                f"{name} is no network: it cannot be fine-tuned, cut or compared by blocks",
+                expected=f"models with weights beside {', '.join(needing)}",
                 got=", ".join(plan.protocols),
                 next_step="compare it by protocols of features, in another command",
             )
 
 
-def _one_of(what: str, name: str, known: Iterable[str]) -> None:
+def _looks(plan: Plan) -> None:
+    if "cka" in plan.protocols and len(plan.columns) < 2:
+        raise UsageError(
+            "HZ-I75", "cka compares the first model with others", expected="two models or more", got="one"
+        )
+    if ("robustness_index" in plan.protocols) != bool(plan.centres):
+        raise UsageError(
+            "HZ-I75",
+            "the robustness index and the centres it is about belong together",
+            expected="--protocol robustness_index with --centres FILE (columns group, centre), or --centres group where groups are centres",
+            got=f"protocols {', '.join(plan.protocols)}; centres {plan.centres or 'not given'}",
+        )
+
+
+_ELSEWHERE = {
+    "segment": "segmentation is a study: `histozoo study experiments/studies/segmentation.toml`, with other models and sets by --set",
+    "topk": "fine-tuning on the tiles attended most is a study: `histozoo study experiments/studies/slides.toml`",
+}
+"""Part of a name -> where what it asks for is."""
+
+
+def named(what: str, name: str, known: Iterable[str]) -> None:
+    """Refuses a name that is none of the known ones, and says where else to look or which is nearest.
+
+    Raises:
+        UsageError: `HZ-I75`.
+    """
     names = list(known)
     if name in names:
         return
@@ -171,5 +235,6 @@ def _one_of(what: str, name: str, known: Iterable[str]) -> None:
         f"there is no {what} {name!r}",
         expected=", ".join(names),
         got=repr(name),
-        next_step=f"did you mean {near[0]}?" if near else "",
+        next_step=next((step for word, step in _ELSEWHERE.items() if word in name), "")
+        or (f"did you mean {near[0]}?" if near else ""),
     )

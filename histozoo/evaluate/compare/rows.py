@@ -28,7 +28,7 @@ class Row:
         metric: A key of `scored.METRICS`.
         value: Of all rows predicted; the mean over seeds where a model is several.
         low, high: The 95 % interval over groups: these very models, other patients.
-        n, n_groups: Tiles scored and the groups they come from.
+        n, n_groups: Tiles (slides, where groups are slides) scored and the groups they come from.
         n_models: Cells averaged: seeds of random weights and of fine-tuning.
         seed_sd: Standard deviation over seeds (of the weights where these are random, else of fine-tuning); None of a single one.
         total_low, total_high: The 95 % interval over groups and seeds, see `histozoo.evaluate.seeds`; None of a single one.

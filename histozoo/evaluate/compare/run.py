@@ -1,13 +1,16 @@
-"""A plan from measurement to files: results.csv, results.json, results.txt, results.html, and the entry if asked."""
+"""A plan from measurement to files: results.csv, .parquet, .json, .txt and .html, pictures, and the entry if asked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from histozoo import __version__, durable
 from histozoo.evaluate.compare import record as recording
 from histozoo.evaluate.compare import table
+from histozoo.evaluate.compare.look_pages import drawn
+from histozoo.evaluate.compare.looking import Looked, look, text
 from histozoo.evaluate.compare.measure import Measured, measure
 from histozoo.evaluate.compare.page import page
 from histozoo.evaluate.compare.plan import Plan, check, jobs
@@ -43,15 +46,27 @@ def run(
     if record:
         recording.target(first)
     measured = measure(plan, say=say)
+    looked = look(plan, resamples=resamples, say=say)
     found = all_standings(measured, plan, resamples=resamples)
     facts = _facts(plan, measured, command=command, resamples=resamples)
-    table.write(found, plan.out, facts=facts)
-    durable.write_text(plan.out / "results.html", page(found, facts=facts))
+    told = write(found, looked, plan.out, facts=facts)
     if record:
         twin = next((name for name in plan.columns if name == f"random:{first}"), None)
         rows = recording.rows(measured.cells, first, twin, seed=plan.seeds[0], resamples=resamples)
         say(f"recorded: {recording.record(first, rows)}")
-    return "\n\n".join(table.table(s) for s in found if s.metric == METRICS[0])
+    return told
+
+
+def write(
+    found: Sequence[Standings], looked: Sequence[Looked], out: Path, *, facts: Mapping[str, Any]
+) -> str:
+    """Writes every file of results and returns the tables of the deciding metric, and of looks, as text."""
+    table.write(found, out, facts=facts, looked=looked)
+    for name, data in drawn(looked).items():
+        durable.write_bytes(out / "pictures" / name, data)
+    durable.write_text(out / "results.html", page(found, looked, facts=facts))
+    texts = [table.table(s) for s in found if s.metric == METRICS[0]]
+    return "\n\n".join([*texts, *map(text, looked)])
 
 
 def all_standings(measured: Measured, plan: Plan, *, resamples: int = 10_000) -> list[Standings]:

@@ -1,4 +1,4 @@
-"""Standings as files: a tidy CSV with one line per number, a JSON with everything behind them, and a table to read in a terminal."""
+"""Standings and looks as files: a tidy table with one line per number (CSV, Parquet), a JSON with all behind them, a table to read."""
 
 from __future__ import annotations
 
@@ -10,30 +10,79 @@ from pathlib import Path
 from typing import Any
 
 from histozoo import durable
+from histozoo.evaluate.compare import looking
+from histozoo.evaluate.compare.looking import Looked
+from histozoo.evaluate.compare.plan import SLIDES
 from histozoo.evaluate.compare.rows import Row, tidy
 from histozoo.evaluate.compare.shots import FewShots
 from histozoo.evaluate.compare.standings import FEWEST, Standings
 
 HEAD = (
-    "protocol", "task", "lineage", "model", "metric", "value", "low", "high", "n", "n_groups", "n_models", "seed_sd", "total_low",
-    "total_high", "seen", "undefined", "fingerprint",
+    "protocol", "task", "lineage", "model", "setting", "metric", "value", "low", "high", "n", "n_groups", "n_models", "seed_sd",
+    "total_low", "total_high", "seen", "undefined", "fingerprint", "note",
 )  # fmt: skip
-"""Columns of the CSV, fields of `standings.Row`: `low` and `high` are the ends of the 95 % interval over groups, `total_low` and
-`total_high` of that over groups and seeds, empty for a single seed."""
+"""Columns of the CSV and the Parquet file, one number a line. `low` and `high` are the ends of the 95 % interval over groups (for `shots`,
+of the central 95 % of the draws), `total_low` and `total_high` of that over groups and seeds, empty for a single seed; `setting` says of
+which stage, change or number of shots a number is, where a protocol has several; `seen` whether the model was trained on the lineage."""
+
+_WHOLE = ("n", "n_groups", "n_models", "undefined")
+_REAL = ("value", "low", "high", "seed_sd", "total_low", "total_high")
 
 
-def write(all_of: Sequence[Standings], out: Path, *, facts: Mapping[str, Any]) -> None:
-    """Writes results.csv, results.json and results.txt into `out`; `facts` are JSON types that results.json begins with."""
+def write(
+    all_of: Sequence[Standings], out: Path, *, facts: Mapping[str, Any], looked: Sequence[Looked] = ()
+) -> None:
+    """Writes results.csv, .parquet, .json and .txt into `out`; `facts` are JSON types that results.json begins with."""
+    records = [record for found in all_of for record in [*tidy(found.rows), *_few(found)]]
+    records += looking.tidy(looked)
     text = io.StringIO()
     writer = csv.DictWriter(text, HEAD, lineterminator="\n")
     writer.writeheader()
-    for found in all_of:
-        writer.writerows(tidy(found.rows))
+    writer.writerows(records)
     durable.write_text(out / "results.csv", text.getvalue())
-    durable.write_json(
-        out / "results.json", {"schema": 1, **facts, "standings": [_json(found) for found in all_of]}
-    )
-    durable.write_text(out / "results.txt", "\n\n".join(map(table, all_of)) + "\n")
+    durable.write_bytes(out / "results.parquet", _parquet(records))
+    told = {"standings": [_json(found) for found in all_of], "looks": [_look(found) for found in looked]}
+    durable.write_json(out / "results.json", {"schema": 1, **facts, **told})
+    texts = [*map(table, all_of), *map(looking.text, looked)]
+    durable.write_text(out / "results.txt", "\n\n".join(texts) + "\n")
+
+
+def _few(found: Standings) -> list[dict[str, Any]]:
+    """Returns what each number of shots gave as records; their spread is over draws, not over groups."""
+    of = {(row.task, row.model): row for row in found.rows}
+    told = []
+    for s in found.shots:
+        row = of[s.task, s.model]
+        same = ("protocol", "task", "lineage", "model", "n", "n_groups", "n_models", "seen", "fingerprint")
+        numbers = {"value": s.mean, "low": s.low, "high": s.high}
+        told.append(
+            {name: getattr(row, name) for name in same}
+            | {name: round(value, 6) for name, value in numbers.items()}
+            | {"setting": f"shots {s.shots}", "metric": f"{found.metric}_over_draws"}
+        )
+    return told
+
+
+def _parquet(records: Sequence[Mapping[str, Any]]) -> bytes:
+    import pyarrow as pa  # type: ignore[import-untyped]
+    from pyarrow import parquet
+
+    kinds = {**dict.fromkeys(_WHOLE, pa.int64()), **dict.fromkeys(_REAL, pa.float64())}
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in HEAD])
+    columns = {name: [record.get(name) for record in records] for name in HEAD}
+    sink = pa.BufferOutputStream()
+    parquet.write_table(pa.table(columns, schema=schema), sink)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def _look(found: Looked) -> dict[str, Any]:
+    return {
+        "protocol": found.protocol,
+        "first": found.first,
+        "rows": looking.tidy([found]),
+        "undefined": dict(found.undefined),
+    }
 
 
 def table(found: Standings) -> str:
@@ -43,7 +92,9 @@ def table(found: Standings) -> str:
     direction = "higher is better" if found.higher_is_better else "lower is better"
     lines = [f"{found.metric} by {found.protocol} ({direction}), 95 % intervals over groups", ""]
     if found.rows:
-        lines.append(f"{'task':<{tall}}  {'tiles':>6} {'groups':>6}  {'model':<{wide}}  value")
+        lines.append(
+            f"{'task':<{tall}}  {counted(found.protocol):>6} {'groups':>6}  {'model':<{wide}}  value"
+        )
     before = ""
     for row in found.rows:
         head = (
@@ -56,6 +107,11 @@ def table(found: Standings) -> str:
     lines += _seeds(found) + _shots(found) + _differences(found) + _ranks(found)
     lines += [f"undefined and not counted: {task}, {why}" for task, why in found.undefined.items()]
     return "\n".join(lines)
+
+
+def counted(protocol: str) -> str:
+    """Returns what a protocol predicts one of at a time."""
+    return "slides" if protocol.startswith(SLIDES) else "tiles"
 
 
 def interval(value: float, low: float, high: float) -> str:

@@ -1,0 +1,50 @@
+"""Which centre (hospital, scanner, staining laboratory) each tile of a task comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from histozoo.data.rows import read_cells
+from histozoo.errors import UsageError
+
+GROUPS = "group"
+"""Said instead of a file where every group of the task is a centre."""
+
+
+def of_task(centres: str, task: str, data_root: str | Path | None) -> tuple[list[str], list[str]]:
+    """Returns the centre and the slide of each tile, in the order of the task's rows.
+
+    Args:
+        centres: A CSV with the columns `group` and `centre`; the groups are then slides (or patients). Or `group`: every group is a centre,
+            and each tile counts as a slide of its own.
+        task: Name of the task.
+        data_root: Folder of the task folders.
+
+    Raises:
+        UsageError: `HZ-U32` the file cannot be read, or a group is in two centres; `HZ-I75` a group of the task is not in it.
+    """
+    from histozoo.tasks import task as declared
+
+    groups_N = [str(g) for g in declared(task).load(data_root)["group"]]
+    if centres == GROUPS:
+        return groups_N, [str(i) for i in range(len(groups_N))]
+    centre_of: dict[str, str] = {}
+    for line, cells in read_cells(Path(centres), needed=("group", "centre")):
+        group, centre = cells["group"], cells["centre"]
+        if centre_of.setdefault(group, centre) != centre:
+            raise UsageError(
+                "HZ-U32",
+                "a group is in two centres",
+                where=f"{centres}, line {line}",
+                expected=centre_of[group],
+                got=centre,
+            )
+    if absent := sorted({g for g in groups_N if g not in centre_of}):
+        raise UsageError(
+            "HZ-I75",
+            "the centre of a group is not known",
+            where=centres,
+            expected=f"a line for each group of {task}",
+            got=f"{len(absent)} groups without one: {', '.join(absent[:5])}",
+        )
+    return [centre_of[g] for g in groups_N], groups_N
