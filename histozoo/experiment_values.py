@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+import tomllib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from histozoo.errors import UsageError
@@ -125,3 +126,23 @@ def _in_range(key: str, value: Any) -> bool:
 def _is(kind: str, value: Any) -> bool:
     types: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "str": str, "bool": bool}
     return isinstance(value, types[kind]) and (kind == "bool" or not isinstance(value, bool))
+
+
+def overrides(settings: Sequence[str]) -> dict[str, Any]:
+    """Returns `key=value` pairs as TOML, so that a string, a number and a list mean what they mean in an experiment.
+
+    Raises:
+        UsageError: `HZ-U66`, not `key=value`.
+    """
+    values: dict[str, Any] = {}
+    for setting in settings:
+        try:
+            values |= tomllib.loads(setting)
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError(
+                "HZ-U66",
+                "this is not key=value as in a TOML file",
+                got=setting,
+                next_step="for example --set steps=100, or --set 'init=\"random\"'",
+            ) from error
+    return values

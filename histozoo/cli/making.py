@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +10,7 @@ import typer
 from histozoo.cli.app import app
 from histozoo.console import out
 from histozoo.errors import UsageError
+from histozoo.experiment_values import overrides
 
 
 @app.command()
@@ -46,7 +46,7 @@ def pretrain(
     ] = None,
 ) -> None:
     """Train a backbone; the same command continues a stopped run."""
-    changes = _overrides(settings or ())
+    changes = overrides(settings or ())
     if only_backbone and not start_from:
         raise UsageError(
             "HZ-U43", "--only-backbone says what to take of --from", next_step="say --from NAME as well"
@@ -177,23 +177,3 @@ def _glance(experiment: Path, data_root: Path | None, runs: Path, changes: dict[
 
 def _say(line: str) -> None:
     out.print(line, markup=False, soft_wrap=True)
-
-
-def _overrides(settings: list[str] | tuple[()]) -> dict[str, Any]:
-    """Reads `key=value` pairs as TOML, so that a string, a number and a list mean what they mean in an experiment.
-
-    Raises:
-        UsageError: `HZ-U66`, not `key=value`.
-    """
-    values: dict[str, Any] = {}
-    for setting in settings:
-        try:
-            values |= tomllib.loads(setting)
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(
-                "HZ-U66",
-                "this is not key=value as in a TOML file",
-                got=setting,
-                next_step="for example --set steps=100, or --set 'init=\"random\"'",
-            ) from error
-    return values

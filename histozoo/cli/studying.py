@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from histozoo.cli.app import app
-from histozoo.cli.making import _overrides
 from histozoo.console import out
+from histozoo.experiment_values import overrides
 
 
 @app.command()
@@ -37,7 +37,7 @@ def study(
     from histozoo.studies import folder, run
     from histozoo.studies.settings import read
 
-    chosen = read(file, preset=preset, changed=_overrides(settings or ()))
+    chosen = read(file, preset=preset, changed=overrides(settings or ()))
     place = target or Path("runs/studies") / chosen.name
     bench = folder.Bench(
         out=place, data_root=data_root, cache=cache, device=str(devices.choose(device)), tell=_say

@@ -119,8 +119,37 @@ class Slides:
     resamples: int = 10_000
 
 
-Settings = Multitask | Segmentation | Slides
-KINDS: dict[str, type[Settings]] = {"multitask": Multitask, "segmentation": Segmentation, "slides": Slides}
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which setting of a pretraining transfers best to lineages that it never saw?
+
+    Args:
+        experiment: TOML file of an experiment, seen from where the command is given.
+        candidates: Name -> what it changes in the experiment, as `key=value`; two or more, the chosen one is compared with the first.
+        lineages: Left out one at a time; their tasks choose and are reported. Two or more.
+        common: What all candidates change, as `key=value`.
+        seeds: Of pretraining, each candidate with each.
+        protocol: Of frozen features, for validation and test.
+        seed, resamples: As above; the seed is of splits and inner folds, too.
+    """
+
+    experiment: str
+    candidates: dict[str, tuple[str, ...]]
+    lineages: tuple[str, ...]
+    common: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    protocol: str = "linear_svm"
+    seed: int = 0
+    resamples: int = 10_000
+
+
+Settings = Multitask | Segmentation | Slides | Selection
+KINDS: dict[str, type[Settings]] = {
+    "multitask": Multitask,
+    "segmentation": Segmentation,
+    "slides": Slides,
+    "selection": Selection,
+}
 _TEXTS = ("name", "kind", "title", "question", "source", "expected")
 _CHOICES = {
     "finetune": ("small", "full"),
@@ -129,6 +158,7 @@ _CHOICES = {
     "modes": ("frozen", "finetuned"),
     "poolings": ("attention", "gated", "mean", "max"),
     "tuned_pooling": ("attention", "gated"),
+    "protocol": ("linear_svm", "logistic", "knn"),
 }
 _LEAST = {
     "seed": 0,
@@ -247,7 +277,7 @@ def _typed(key: str, kind: str, value: Any, where: Path) -> Any:
 def _fills(key: str, items: Sequence[Any]) -> bool:
     """Whether a list has what it needs: one value or more, each once (the decoder's channels may repeat)."""
     once = key == "decoder" or len({*map(repr, items)}) == len(items)
-    return once and (len(items) > 0 or key in ("away", "cut_tasks"))
+    return once and (len(items) > 0 or key in ("away", "cut_tasks", "candidates", "common"))
 
 
 def _text(key: str, value: Any, where: Path) -> str:

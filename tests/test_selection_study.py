@@ -1,0 +1,156 @@
+"""Choosing pretraining settings: from file to report at smoke size, what is chosen, what test rows are kept out of, and refusals."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from histozoo.errors import UsageError
+from histozoo.evaluate.compare import cells
+from histozoo.studies import folder, run, selecting, selection
+from histozoo.studies.selecting import Scores
+from histozoo.studies.settings import Selection, read
+from histozoo.tasks import TASKS
+from tests.fakes.tasks import DRAWN, write_drawn
+from tests.fakes.tiles import write_table
+
+STUDY = Path(__file__).parents[1] / "experiments" / "studies" / "selection.toml"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """Drawn tasks below `data` with groups enough for three parts, and an experiment on them."""
+    torch.set_num_threads(1)
+    path = write_drawn(tmp_path)
+    for seed, task in enumerate(DRAWN.values()):
+        write_table(tmp_path / "data" / task.folder, 20, task.classes, px=40, groups=10, seed=seed)
+    yield path
+    for name in DRAWN:
+        TASKS.pop(name)
+
+
+def changed(place: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "experiment": str(place),
+        "candidates": {"plain": [], "slow": ["lr=1e-5"]},
+        "lineages": ["first", "second"],
+        "common": ["steps=4"],
+        "protocol": "knn",
+        "resamples": 200,
+    } | more
+
+
+def measure(place: Path, out: str = "out", *, stop_at: str = "", **more: Any) -> Path:
+    def tell(line: str) -> None:
+        if stop_at and stop_at in line:
+            raise KeyboardInterrupt
+
+    root = place.parent
+    study = read(STUDY, preset="small", changed=changed(place, **more))
+    bench = folder.Bench(out=root / out, data_root=root / "data", cache=root / "cache", tell=tell)
+    run.run(study, bench, command="histozoo study selection.toml")
+    return bench.out
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((out / "results.csv").read_text().splitlines()))
+
+
+def test_a_study_that_was_killed_goes_on_and_test_rows_are_scored_for_the_chosen_alone(place: Path) -> None:
+    whole = measure(place, "whole")
+    with pytest.raises(KeyboardInterrupt):
+        measure(place, stop_at="slow, seed 0: pretraining without second")
+    done = [p.parent for p in (place.parent / "out/runs").glob("*/final/DONE.json")]
+    assert len(done) == 3 and not (place.parent / "out/DONE.json").exists()
+    out = measure(place)
+    assert (out / "results.csv").read_text() == (whole / "results.csv").read_text()
+
+    found = rows(out)
+    validated = {(r["task"], r["model"]) for r in found if r["setting"] == "val"}
+    assert validated == {(t, c) for t in DRAWN for c in ("plain", "slow")}
+    told = json.loads((out / "results.json").read_text())
+    tested = {(r["task"], r["model"]) for r in found if r["setting"] == "test"}
+    for name, task in DRAWN.items():
+        chosen = told["chosen"][task.lineage]
+        models = {f"{selection.CHOSEN} ({chosen})", selection.RANDOM, *({"plain"} - {chosen})}
+        assert {m for t, m in tested if t == name} == models
+    facts = [cells.read(p)[1] for p in (out / "cells").iterdir()]
+    assert {f["part"] for f in facts} == {"val", "test"}
+    assert sum(f["part"] == "test" for f in facts) == len(tested)
+
+    text = (out / "report.md").read_text()
+    assert all(s in text for s in told["follows"]) and "lineages are too few to tell" in text
+    assert {r["seen"] for r in found} == {"new"}
+
+
+def test_each_task_s_setting_is_chosen_by_the_other_lineages() -> None:
+    targets = {k: [SimpleNamespace(name=f"{k}{i}") for i in range(n)] for k, n in (("x", 1), ("y", 2))}
+    t: Any = SimpleNamespace(targets=targets, candidates={"a": {}, "b": {}, "c": {}})
+    values = {"x0": (0.9, 0.1, 0.2), "y0": (0.1, 0.9, 0.5), "y1": (0.1, 0.3, 0.9)}
+    validated = {
+        name: Scores(values_MS=np.array(v)[:, None], resampled_RM=np.tile(v, (10, 1)))
+        for name, v in values.items()
+    }
+    assert selection._chosen(t, validated, without="y") == "a"
+    # Ranks in y: a 3 3, b 1 2, c 2 1: b and c are equal, and the first in the file is taken.
+    assert selection._chosen(t, validated, without="x") == "b"
+    # With x: a 7/3, b 2, c 5/3. Mean scores would have said b, by a hair.
+    assert selection._chosen(t, validated) == "c"
+
+
+def test_labels_of_the_test_rows_change_nothing_that_is_chosen_by(place: Path) -> None:
+    root = place.parent
+    study = read(STUDY, preset="small", changed=changed(place))
+    assert isinstance(study.settings, Selection)
+    bench = folder.Bench(out=root / "out", data_root=root / "data", cache=root / "cache")
+    t = selecting.trial(study.settings, bench)
+    models = [selecting.pretrained(t, c, "first") for c in t.candidates]
+    [target] = t.targets["first"]
+    before = selecting.scores(t, target, "val", models)
+    labels_N = target.labelled.labels_N.copy()
+    labels_N[target.rows("test")] = 1 - labels_N[target.rows("test")]
+    other = dataclasses.replace(target.labelled, labels_N=labels_N, fingerprint="f" * 64)
+    after = selecting.scores(t, dataclasses.replace(target, labelled=other), "val", models)
+    np.testing.assert_array_equal(before.values_MS, after.values_MS)
+    groups = [set(target.labelled.groups_N[target.rows(part)]) for part in ("train", "val", "test")]
+    assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "words"),
+    [
+        ({"candidates": {"plain": []}}, "HZ-U43", "too few candidates"),
+        ({"lineages": ["first"]}, "HZ-U43", "too few lineages"),
+        ({"lineages": ["first", "third"]}, "HZ-U44", "some of first, second"),
+        ({"candidates": {"plain": [], "Slow one": ["lr=1e-5"]}}, "HZ-U43", "lower case letters and digits"),
+        ({"candidates": {"plain": [], "other": ["tile_px=48"]}}, "HZ-U43", "tile_px"),
+        ({"candidates": {"plain": [], "slow": ["rl=1e-5"]}}, "HZ-U42", "rl"),
+        ({"candidates": {"plain": [], "slow": ["lr"]}}, "HZ-U66", "key=value"),
+        ({"protocol": "guess"}, "HZ-U43", "linear_svm"),
+        ({"experiment": "nowhere.toml"}, "HZ-U41", "nowhere.toml"),
+    ],
+)
+def test_what_cannot_be_chosen_from_is_refused_before_anything_is_trained(
+    place: Path, more: dict[str, Any], code: str, words: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        measure(place, **more)
+    assert caught.value.code == code and words in str(caught.value)
+    assert not (place.parent / "out" / "runs").exists()
+
+
+def test_a_tile_in_two_lineages_is_refused(place: Path) -> None:
+    images = [place.parent / "data" / name / "images" for name in DRAWN]
+    first, second = (sorted(folder.iterdir())[0] for folder in images)
+    second.write_bytes(first.read_bytes())
+    with pytest.raises(UsageError, match="HZ-E38"):
+        measure(place)
