@@ -25,22 +25,39 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
-def save(run: Path, step: int, fill: Callable[[Path], None], *, keep: int = 2) -> Path:
-    """Calls `fill(folder)` on a staging folder and renames it to `run/checkpoint-<step>`; then drops all but the newest `keep`.
+def save(
+    run: Path, step: int, fill: Callable[[Path], None], *, keep: int = 2, good: int | None = None
+) -> Path:
+    """Calls `fill(folder)` on a staging folder, renames it to `run/checkpoint-<step>`, and then drops what is not needed any more.
+
+    The newest `keep` stay. Checkpoints of later steps go: they are of an earlier life of this run, which went further than where it was
+    resumed from, and would be taken for the newest otherwise.
+
+    Args:
+        run: Run folder.
+        step: Steps done.
+        fill: Writes the files.
+        keep: How many of the newest stay.
+        good: A step at which the run was found to be in order; the newest checkpoint up to it stays as well, however old it is.
 
     Raises:
         ResourceError: `HZ-F42`, the disk is full or cannot be written; earlier checkpoints are untouched.
     """
     target = run / f"checkpoint-{step}"
     if target.exists():
-        # Left by an earlier life of this run that went further than the checkpoint it was resumed from.
         shutil.rmtree(target)
     with durable.staged_folder(target) as folder:
         fill(folder)
         durable.write_json(folder / MANIFEST, manifest(folder))
-    for old in _all(run)[keep:]:
+    kept = [c for c in _all(run) if step_of(c) <= step][:keep]
+    for old in set(_all(run)) - {*kept, newest_until(run, good)}:
         shutil.rmtree(old)
     return target
+
+
+def newest_until(run: Path, step: int | None) -> Path | None:
+    """Returns the newest checkpoint of at most `step` steps, or None where there is none or no step is given."""
+    return next((c for c in _all(run) if step is not None and step_of(c) <= step), None)
 
 
 def manifest(folder: Path) -> dict[str, dict[str, object]]:

@@ -24,16 +24,13 @@ from torch.utils.data import SequentialSampler, default_collate
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
-from histozoo import artifact, checkpoints, continuing, durable
-from histozoo.errors import IntegrityError
+from histozoo import artifact, checkpoints, continuing, durable, health
 from histozoo.experiment import Experiment
-from histozoo.hooks import Metrics, Progress, RecipeHooks, Signals
+from histozoo.guard import Guard
+from histozoo.hooks import LossParts, Metrics, Progress, RecipeHooks, Signals
 from histozoo.recipes import Recipe
 from histozoo.recipes.lars import LARS
 from histozoo.run_folder import contiguous
-
-NON_FINITE_LIMIT = 3
-"""Dropped steps in a row after which training stops: one bad batch is an accident, three are divergence."""
 
 Evaluate = Callable[[Recipe], dict[str, float]]
 
@@ -89,7 +86,9 @@ class Engine(Trainer):
         )
         self.signals = Signals()
         self._inherited = optimizer_state
-        self._dropped_in_a_row, self._evaluated_at = 0, -1
+        self._evaluated_at = -1
+        self.guard = Guard(recipe, run=run, seed=experiment.seed)
+        self._parts = LossParts(lambda: self.guard.dropped)
         # Every process sees a different batch, so a run on W processes consumes W times the samples of each step.
         arguments = TrainingArguments(
             output_dir=str(run),
@@ -120,6 +119,8 @@ class Engine(Trainer):
             eval_dataset=train_dataset,
             callbacks=[
                 RecipeHooks(recipe, seed=experiment.seed, stop_asked=self.signals.agreed),
+                self.guard,
+                self._parts,
                 Metrics(run),
             ],
         )
@@ -167,56 +168,30 @@ class Engine(Trainer):
         return outputs["loss"]
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *rest: Any) -> Tensor:
-        """Forward and backward; a non-finite loss or gradient undoes what the forward pass changed and drops the step."""
-        buffers = {k: v.clone() for k, v in self.recipe.named_buffers()}
+        """Forward and backward; a number that is none, in any batch of the step, undoes the whole step.
+
+        What is returned is summed by the Trainer and becomes the logged loss, so a dropped step takes back what its earlier batches gave.
+        """
+        if self.guard.dropped:  # an earlier batch of this step
+            return torch.zeros((), device=self.args.device)
         loss = super().training_step(model, inputs, *rest)
-        if not self._bad(loss):
-            self._dropped_in_a_row = 0
-            return loss
-        for name, buffer in self.recipe.named_buffers():
-            buffer.copy_(buffers[name])
-        self.recipe.zero_grad(set_to_none=True)
-        self.recipe.on_drop()
-        self._dropped_in_a_row += 1
-        self._report_dropped(inputs)
-        return torch.zeros_like(loss)
-
-    def _bad(self, loss: Tensor) -> bool:
-        values = [
-            loss,
-            *self._terms.values(),
-            *(p.grad.sum() for p in self.recipe.parameters() if p.grad is not None),
-        ]
-        bad = ~torch.isfinite(torch.stack([v.float() for v in values])).all()
-        if dist.is_initialized():
-            flag = bad.to(torch.int32)
-            dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-            return bool(flag)
-        return bool(bad)
-
-    def _report_dropped(self, inputs: dict[str, Any]) -> None:
-        terms = {k: float(v) for k, v in self._terms.items()}
-        record = {
-            "step": self.state.global_step,
-            "seed": self.experiment.seed,
-            "samples": inputs["index"].tolist(),
-            "not_finite": [k for k, v in terms.items() if not abs(v) < float("inf")] or ["gradient"],
-        }
-        durable.append_line(self.run / "dropped.jsonl", json.dumps(record))
-        if self._dropped_in_a_row >= NON_FINITE_LIMIT:
-            raise IntegrityError(
-                "HZ-F45",
-                f"{NON_FINITE_LIMIT} steps in a row had a non-finite loss or gradient",
-                where=f"step {record['step']}, samples in {self.run / 'dropped.jsonl'}",
-                got=", ".join(record["not_finite"]),
-                kept="weights, batch-norm statistics and optimizer are as before these steps; the last checkpoint is whole",
-                next_step="lower the learning rate or use precision = 'fp32'",
-            )
+        if self.guard.refuses(self._terms, inputs, step=self.state.global_step):
+            return -self._parts.given(loss)
+        self._parts.add(self._terms, loss)
+        return loss
 
     # -- validation and checkpoints ------------------------------------------------------------------------------------------------------
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the parts of the loss to the Trainer's own records."""
+        super().log(self._parts.completed(logs) if "loss" in logs else logs, start_time)
+
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Returns and logs validation metrics of the recipe on its own tasks."""
+        """Returns and logs validation metrics of the recipe on its own tasks.
+
+        Raises:
+            IntegrityError: `HZ-F49`, the metrics say that the features have collapsed; see `histozoo.health`.
+        """
         if self._evaluated_at == self.state.global_step:  # the Trainer asks twice at the last step
             return {}
         self._evaluated_at = self.state.global_step
@@ -225,11 +200,26 @@ class Engine(Trainer):
         metrics = self.evaluate_recipe(self.recipe)
         self.recipe.train(training)
         self.log(metrics)
+        if health.collapsed(metrics):
+            history = self.state.log_history
+            good = checkpoints.newest_until(self.run, health.last_good(history))
+            health.refuse_collapse(history, warm_up=self._warm_up(), kept=good)
         return metrics
+
+    def _warm_up(self) -> int:
+        """Returns the step at which the last parameter group has reached its highest learning rate."""
+        groups, steps = range(len(self.create_optimizer().param_groups)), range(self.experiment.steps)
+
+        def highest(group: int) -> int:
+            return max(steps, key=lambda step: self.recipe.lr_factor(group, step))
+
+        return max(map(highest, groups))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if self.is_world_process_zero():
-            checkpoints.save(self.run, self.state.global_step, self._fill_checkpoint)
+            self.guard.require_finite(self.recipe.state_dict())
+            good = health.last_good(self.state.log_history)
+            checkpoints.save(self.run, self.state.global_step, self._fill_checkpoint, good=good)
         if dist.is_initialized():
             dist.barrier()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
 from histozoo import durable
 from histozoo.recipes import Recipe
+
+SHOWN = ("loss", "grad_norm", "val_balanced_accuracy", "knn_balanced_accuracy", "rank_me")
+"""What stands beside the progress bar."""
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -98,6 +102,62 @@ class RecipeHooks(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
 
+class LossParts(TrainerCallback):
+    """Means of what the recipe returns beside the loss, over the steps since the last record; dropped steps do not count.
+
+    They are those of this process; the loss itself is the mean over all.
+
+    Args:
+        dropped: Returns whether the step that ends was dropped.
+    """
+
+    def __init__(self, dropped: Callable[[], bool]) -> None:
+        self._dropped = dropped
+        self._forget()
+
+    def _forget(self) -> None:
+        self._step: list[tuple[Mapping[str, Tensor], Tensor]] = []
+        self._sums: dict[str, tuple[Tensor, int]] = {}
+        self._steps = self._good = 0
+
+    def add(self, terms: Mapping[str, Tensor], loss: Tensor) -> None:
+        """Takes the scalars of one batch, and the loss that the Trainer was given for it."""
+        self._step.append((terms, loss))
+
+    def given(self, like: Tensor) -> Tensor:
+        """Returns the sum of what the Trainer was given in this step, of the type and on the device of `like`."""
+        return sum((loss for _, loss in self._step), start=torch.zeros_like(like))
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """Begins a step."""
+        self._step = []
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Counts the step's batches, or none of them."""
+        self._steps += 1
+        if self._dropped():
+            return
+        self._good += 1
+        for terms, _loss in self._step:
+            for key, value in terms.items():
+                before, count = self._sums.get(key, (torch.zeros_like(value), 0))
+                self._sums[key] = (before + value, count + 1)
+
+    def completed(self, logs: dict[str, float]) -> dict[str, float]:
+        """Returns a record of the Trainer with the parts of the loss, and the loss as the mean of the steps that were not dropped.
+
+        The Trainer divides by all steps, and a dropped one adds nothing. `dropped_steps` stands there where there were some.
+        """
+        means = {k: float(total / count) for k, (total, count) in self._sums.items() if k != "loss"}
+        found = {**logs, **means}
+        if dropped := self._steps - self._good:
+            found["dropped_steps"] = dropped
+            loss = found.pop("loss")
+            found |= {"loss": loss * self._steps / self._good} if self._good else {}
+        self._forget()
+        return found
+
+
 class Metrics(TrainerCallback):
     """Writes metrics.jsonl and TensorBoard events; a resumed run first drops the lines it is about to repeat."""
 
@@ -160,7 +220,5 @@ class Progress(ProgressCallback):
         """Shows the latest numbers beside the bar."""
         bar: Any = self.training_bar  # None on every process but the first
         if bar is not None and logs:
-            shown = {
-                k: f"{v:.3g}" for k, v in logs.items() if k in ("loss", "grad_norm", "val_balanced_accuracy")
-            }
+            shown = {k: f"{v:.3g}" for k, v in logs.items() if k in SHOWN}
             bar.set_postfix(shown)

@@ -35,7 +35,8 @@ from histozoo.data.views import normalise
 from histozoo.errors import Interrupted
 from histozoo.evaluate.statistics import balanced_accuracy
 from histozoo.experiment import Experiment
-from histozoo.recipes import Recipe
+from histozoo.health import Health
+from histozoo.recipes import LABELLED, Recipe
 from histozoo.training_data import Prepared, describe, fingerprints, kept_tasks, prepare_tasks, sequence
 
 
@@ -156,7 +157,7 @@ def _train(
         experiment=experiment,
         run=folder,
         train_dataset=dataset,
-        evaluate_recipe=lambda r: validate(r, tasks, experiment),
+        evaluate_recipe=_measure(experiment, tasks),
         workers=workers,
         device=device,
         optimizer_state=inherited.get("optimizer"),
@@ -173,6 +174,14 @@ def _train(
         )
     if engine.is_world_process_zero():
         run_folder.finish(folder, recipe, engine.optimizer)
+
+
+def _measure(experiment: Experiment, tasks: Mapping[str, Prepared]) -> Callable[[Recipe], dict[str, float]]:
+    """Returns what is asked at every evaluation: the recipe's own heads where it has some, else its trunk's neighbours."""
+    if experiment.recipe in LABELLED or not tasks:
+        return lambda recipe: validate(recipe, tasks, experiment)
+    labelled = {name: (p.tiles_NHWC, p.labels_N, p.split.train, p.split.val) for name, p in tasks.items()}
+    return Health(labelled, mean=experiment.mean, std=experiment.std, precision=experiment.precision)
 
 
 def _first_batches(

@@ -101,3 +101,26 @@ def test_f42_a_folder_that_cannot_be_written_keeps_the_previous_checkpoint(
         checkpoints.save(tmp_path, 10, fill(b"new"))
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-5"]
     assert checkpoints.newest_valid(tmp_path) == tmp_path / "checkpoint-5"
+
+
+def steps_kept(run: Path) -> list[int]:
+    return sorted(checkpoints.step_of(p) for p in run.glob("checkpoint-*"))
+
+
+def test_the_last_good_one_stays_until_there_is_a_newer_good_one(tmp_path: Path) -> None:
+    for step, good in ((5, None), (10, 10), (15, 10), (20, 10), (25, 10)):
+        checkpoints.save(tmp_path, step, fill(b"weights"), good=good)
+    assert steps_kept(tmp_path) == [10, 20, 25]
+    assert checkpoints.newest_until(tmp_path, 19) == tmp_path / "checkpoint-10"
+    assert checkpoints.newest_until(tmp_path, 9) is None and checkpoints.newest_until(tmp_path, None) is None
+    checkpoints.save(tmp_path, 30, fill(b"weights"), good=27)  # found good between two checkpoints
+    assert steps_kept(tmp_path) == [25, 30]
+
+
+def test_f43_a_run_that_went_back_is_not_overtaken_by_what_it_had_saved_before(tmp_path: Path) -> None:
+    """Continued from step 5 by an explicit wish, it must not go on from the old step 20 when it is killed and started again."""
+    for step in (5, 15, 20):
+        checkpoints.save(tmp_path, step, fill(b"old"), good=5)
+    checkpoints.save(tmp_path, 10, fill(b"new"), good=5)
+    assert steps_kept(tmp_path) == [5, 10]
+    assert checkpoints.newest_valid(tmp_path) == tmp_path / "checkpoint-10"

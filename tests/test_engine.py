@@ -197,7 +197,7 @@ class Poisoned(Multitask):
         return outputs
 
 
-NAMED = {"loss": ["loss"], "term": ["loss_a"], "gradient": ["gradient"]}
+NAMED = {"loss": ["loss", "gradient"], "term": ["loss_a"], "gradient": ["gradient"]}
 
 
 def poisoned(site: str, steps: tuple[int, ...]) -> type[Multitask]:
