@@ -89,6 +89,7 @@ class Engine(Trainer):
         self._evaluated_at = -1
         self.guard = Guard(recipe, run=run, seed=experiment.seed)
         self._parts = LossParts(lambda: self.guard.dropped)
+        self._metrics = Metrics(run)
         # Every process sees a different batch, so a run on W processes consumes W times the samples of each step.
         arguments = TrainingArguments(
             output_dir=str(run),
@@ -121,11 +122,18 @@ class Engine(Trainer):
                 RecipeHooks(recipe, seed=experiment.seed, stop_asked=self.signals.agreed),
                 self.guard,
                 self._parts,
-                Metrics(run),
+                self._metrics,
             ],
         )
         self.remove_callback(ProgressCallback)
         self.add_callback(Progress)
+
+    def train(self, *arguments: Any, **options: Any) -> Any:
+        """Trains as `Trainer.train` does, and closes the log however that ends."""
+        try:
+            return super().train(*arguments, **options)
+        finally:
+            self._metrics.close()
 
     # -- data, optimizer, loss ---------------------------------------------------------------------------------------------------------
 

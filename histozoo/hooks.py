@@ -192,10 +192,11 @@ class Metrics(TrainerCallback):
             if self.writer is not None and isinstance(value, int | float):
                 self.writer.add_scalar(key, value, state.global_step)
 
-    def on_train_end(self, *_: Any, **__: Any) -> None:
-        """Closes the log."""
+    def close(self) -> None:
+        """Closes the log, with its thread; `on_train_end` would not hear of training that ended by an error."""
         if self.writer is not None:
             self.writer.close()
+            self.writer = None
 
 
 def _summary_writer(folder: Path, step: int) -> SummaryWriter | None:

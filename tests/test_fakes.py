@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import socket
 import urllib.request
 from pathlib import Path
@@ -18,6 +19,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from tqdm.auto import tqdm
 
 from histozoo import durable
 from histozoo.errors import ResourceError
@@ -314,6 +316,19 @@ def test_killer_kills_until_the_work_is_done(tmp_path: Path) -> None:
 def test_killer_reports_a_child_that_fails_by_itself() -> None:
     with pytest.raises(AssertionError, match="ZeroDivisionError"):
         killer.kill_until_done(lambda: 1 / 0, kills=3, longest=5.0)
+
+
+def test_a_child_killed_while_it_draws_a_progress_bar_leaves_the_next_ones_free() -> None:
+    list(tqdm(range(3)))  # makes the lock, before the fork
+
+    def killed_while_drawing() -> None:
+        with tqdm.get_lock():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    child, note = killer.start(killed_while_drawing)
+    with pytest.raises(AssertionError, match="status 9"):
+        killer.wait(child, note, 10)
+    assert killer.kill_until_done(lambda: list(tqdm(range(3))), kills=0, limit=10) == 0
 
 
 def test_killer_finds_a_child_that_hangs() -> None:

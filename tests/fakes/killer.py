@@ -1,7 +1,8 @@
 """Kills a child process at a seeded moment, again and again until it gets through; or at an exact written byte.
 
 The child is forked, not spawned: importing torch takes seconds, and a test wants ten kills. So import what `work` needs before,
-and keep to one thread of arithmetic (OMP_NUM_THREADS=1), because threads do not survive a fork.
+and keep to one thread of arithmetic (OMP_NUM_THREADS=1), because threads do not survive a fork. Nor may children share a lock: whoever
+is killed while holding it would leave all others waiting, so each gets its own for progress bars.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+import tqdm
+import tqdm.auto
 
 from histozoo import durable
 
@@ -89,6 +94,8 @@ def start(work: Callable[[], object]) -> tuple[int, int]:
     try:
         os.close(reader)
         os.setpgid(0, 0)
+        for bar in (tqdm.tqdm, tqdm.auto.tqdm):  # theirs is a semaphore that all forked processes share
+            bar.set_lock(threading.RLock())
         work()
         os._exit(0)
     except BaseException:
