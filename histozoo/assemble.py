@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from histozoo.candidate import size_options
+from histozoo.cutting import SHORTER
 from histozoo.data.ssl_views import SSLViews, multi_crop, one_view, two_views
 from histozoo.data.views import Views
 from histozoo.errors import UsageError
@@ -125,6 +126,13 @@ def check_start(experiment: Experiment) -> None:
             f"{parent.name} is of another architecture",
             expected=experiment.architecture,
             got=parent.architecture,
+        )
+    if published and (shorter := [k for k in SHORTER if k in parent.raw["model_args"]]):
+        raise UsageError(
+            "HZ-U43",
+            f"{parent.name} is a trunk that ends early, and what is trained is the whole architecture",
+            expected="the model that it was cut from",
+            got=", ".join(f"{k} = {parent.raw['model_args'][k]}" for k in shorter),
         )
     if experiment.inherit == "everything" and not published:
         raise UsageError(

@@ -99,9 +99,11 @@ def verifying(ours: Mapping[str, Any]) -> str:
 
 def training(ours: Mapping[str, Any]) -> str:
     """Returns the body of the section on training further."""
+    head = ("With a new head:", _block("python", _NEW_HEAD, ours))
+    if ours["experiment"].get("name", ours["name"]) != ours["name"]:  # a part of what the experiment trains
+        return "\n\n".join(head)
     parts = (
-        "With a new head:",
-        _block("python", _NEW_HEAD, ours),
+        *head,
         f'In an experiment of your own, as the start of another corpus: `init = "{ours["name"]}"`. '
         "The heads and the optimizer's state lie beside the weights:",
         _block("python", _HEADS, ours),

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from histozoo import artifact, candidate, card, contract, durable, gates, golden
+from histozoo import artifact, candidate, card, contract, cutting, durable, gates, golden
 from histozoo.candidate import Facts, Run
 from histozoo.errors import IntegrityError
 from histozoo.golden import golden_tiles
@@ -46,6 +46,7 @@ def publish(
     zoo: str | Path = _PACKAGE / "zoo",
     cards: str | Path = _PACKAGE.parent / "model_cards",
     embed: bool = True,
+    cut: str = "",
 ) -> Path:
     """Publishes a finished run on this machine and returns the bundle folder `out/<name>`.
 
@@ -55,14 +56,15 @@ def publish(
         zoo: Where entries and embedded weights lie.
         cards: Where model cards lie.
         embed: Put an fp16 copy into the zoo if every value survives and the file is small enough (`EMBEDDED_BYTES`).
+        cut: A block to end the trunk after, see `cutting.cut`; the name then ends in the block's.
 
     Raises:
-        UsageError: `HZ-U22` the run is not finished, `HZ-U23` it left out lineages.
+        UsageError: `HZ-U22` the run is not finished, `HZ-U23` it left out lineages, `HZ-I73` it cannot be cut there.
         IntegrityError: `HZ-A02` the run's files changed, `HZ-G49` failed gates (all of them), `HZ-G51` the name has other content.
         ResourceError: `HZ-F42` the disk is full; nothing half-written is left.
     """
     run = candidate.read_run(run_folder)
-    name = str(run.experiment["name"])
+    name = cutting.named(str(run.experiment["name"]), cut) if cut else str(run.experiment["name"])
     out, zoo, cards = Path(out), Path(zoo), Path(cards)
     bundle = out / name
     with _one_publisher(zoo):
@@ -72,7 +74,7 @@ def publish(
         target = out / f"{name}.again" if bundle.exists() else bundle
         try:
             with durable.staged_folder(target) as staged:
-                small = _build(run, staged, zoo=zoo, embed=embed)
+                small = _build(run, staged, zoo=zoo, embed=embed, cut=cut)
                 if _already_published(staged, bundle=bundle, zoo=zoo) and bundle.exists():
                     raise _Identical
         except _Identical:
@@ -93,19 +95,26 @@ def _one_publisher(zoo: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _build(run: Run, staged: Path, *, zoo: Path, embed: bool) -> bytes:
+def _build(run: Run, staged: Path, *, zoo: Path, embed: bool, cut: str = "") -> bytes:
     """Fills the staging folder and passes every gate; returns the embedded weights file, empty where there is none."""
+    whole = run.experiment
+    facts, note = candidate.facts_of(whole["architecture"], tile_px=whole["tile_px"]), ""
+    if cut:
+        gates.refuse(gates.weights(run, facts), name=whole["name"])
+        shorter = cutting.cut(run, facts, cut)
+        run, facts, note = shorter.run, shorter.facts, shorter.note
     e = run.experiment
-    facts = candidate.facts_of(e["architecture"], tile_px=e["tile_px"])
     backbone, rounding = candidate.round_once(run.backbone)
-    raw = candidate.draft(run, facts, rounding=rounding, parents=candidate.parents_of(e))
+    raw = candidate.draft(run, facts, rounding=rounding, parents=candidate.parents_of(whole))
+    raw = cutting.described(raw, whole, note) if cut else raw
     gates.refuse(_early_gates(run, facts, raw, staged), name=e["name"])
     golden_tensors = _golden(parse_entry(raw, staged / "config.json"), backbone)
     # The weights carry the contract they were published with, so that they are never used with another one.
     carried, plain = artifact.weights_metadata(raw), {"format": "pt"}
     artifact.save_canonical(backbone, staged / "model.safetensors", carried)
-    artifact.save_canonical(run.heads, staged / "heads.safetensors", plain)
-    artifact.save_canonical(run.optimizer, staged / "optimizer.safetensors", plain)
+    for part, tensors in (("heads", run.heads), ("optimizer", run.optimizer)):
+        if part in raw["histozoo"].get("training_state", ()):
+            artifact.save_canonical(tensors, staged / f"{part}.safetensors", plain)
     artifact.save_canonical(golden_tensors, staged / "golden.safetensors", plain)
     small = b"" if rounding or not embed else _embedded(backbone, staged, carried)
     described = _describe(raw, staged, small, zoo=zoo)
@@ -161,7 +170,7 @@ def _describe(raw: dict[str, Any], staged: Path, small: bytes, *, zoo: Path) -> 
     """Completes the entry with hashes and sizes, and with the Hub revision if these weights were pushed already; writes config.json."""
     raw = copy.deepcopy(raw)
     h = raw["histozoo"]
-    for file in (h["weights"], h["golden"], *h["training_state"].values()):
+    for file in (h["weights"], h["golden"], *h.get("training_state", {}).values()):
         path = staged / file["file"]
         file |= {"sha256": artifact.sha256_file(path), "bytes": path.stat().st_size}
     if small:

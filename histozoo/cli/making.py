@@ -83,12 +83,19 @@ def publish(
     cards: Annotated[
         Path | None, typer.Option(help="Where the card goes; model_cards/ where left out.")
     ] = None,
+    cut: Annotated[
+        str,
+        typer.Option(
+            help="End the trunk after this stage or block, such as layer2, as a model of its own with the block in its name; "
+            "`histozoo evaluate --protocol cuts` says which can be."
+        ),
+    ] = "",
 ) -> None:
     """Turn a run into a bundle, a zoo entry and a card, after every check."""
     from histozoo.publish import publish as make_bundle
 
     places = {key: path for key, path in (("zoo", zoo), ("cards", cards)) if path}
-    bundle = make_bundle(run, out=target, embed=embed, **places)
+    bundle = make_bundle(run, out=target, embed=embed, cut=cut, **places)
     for note in _notes(bundle, zoo):
         _say(f"note: {note}")
     again = "".join(f" --{key} {path}" for key, path in places.items())
