@@ -143,12 +143,53 @@ class Selection:
     resamples: int = 10_000
 
 
-Settings = Multitask | Segmentation | Slides | Selection
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """Which pretraining method gives the best features for the same tiles, trunk and work?
+
+    Args:
+        architecture: timm's name of the trunk, one that every recipe takes.
+        recipes: Methods; `multitask` is what the others are compared with beside random weights.
+        train_tasks: Tasks whose training tiles are trained on; only supervised recipes see the labels.
+        judged: Tasks that features are judged on, of other lineages.
+        protocols: Of `histozoo evaluate`, on frozen features.
+        seeds: Each is of one training of every method, and of one random twin.
+        tiles: Work of each training: as many tiles, passed once through the trunk with supervised heads.
+        px, pack_px, batch_size, precision, alpha, mean, std, max_grad_norm: As in an experiment.
+        warmup_steps: Of the supervised recipes; the others warm up for a share of their steps.
+        evaluations: Points of a training's curve.
+        lr: Recipe -> learning rate, where it is not that of its preset.
+        resamples: Bootstrap resamples of each interval.
+    """
+
+    architecture: str
+    recipes: tuple[str, ...]
+    train_tasks: tuple[str, ...]
+    judged: tuple[str, ...]
+    protocols: tuple[str, ...] = ("logistic", "knn")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    tiles: int = 100_000
+    px: int = 96
+    pack_px: int = 128
+    batch_size: int = 128
+    precision: str = "fp32"
+    alpha: float = 0.5
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.25, 0.25, 0.25)
+    max_grad_norm: float = 3.0
+    warmup_steps: int = 100
+    evaluations: int = 4
+    lr: dict[str, float] = field(default_factory=dict)
+    resamples: int = 10_000
+
+
+Settings = Multitask | Segmentation | Slides | Selection | Ladder
 KINDS: dict[str, type[Settings]] = {
     "multitask": Multitask,
     "segmentation": Segmentation,
     "slides": Slides,
     "selection": Selection,
+    "ladder": Ladder,
 }
 _TEXTS = ("name", "kind", "title", "question", "source", "expected")
 _CHOICES = {
@@ -276,7 +317,7 @@ def _typed(key: str, kind: str, value: Any, where: Path) -> Any:
 
 def _fills(key: str, items: Sequence[Any]) -> bool:
     """Whether a list has what it needs: one value or more, each once (the decoder's channels may repeat)."""
-    once = key == "decoder" or len({*map(repr, items)}) == len(items)
+    once = key in ("decoder", "mean", "std") or len({*map(repr, items)}) == len(items)
     return once and (len(items) > 0 or key in ("away", "cut_tasks", "candidates", "common"))
 
 

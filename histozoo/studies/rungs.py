@@ -1,0 +1,158 @@
+"""The trainings of a ladder: one experiment per method and seed, all of one trunk, on the same tiles, for the same work.
+
+Work is counted in floating point operations of forward and backward passes, augmentation left out, in units of a tile that passes once
+through the trunk with supervised heads: a method that looks at two views of a tile and asks a teacher takes fewer steps.
+
+Shapes: B tiles.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from histozoo import durable, experiment, pretrain
+from histozoo.assemble import build_recipe
+from histozoo.experiment import Experiment
+from histozoo.recipes import PRESETS
+from histozoo.studies.folder import Bench
+from histozoo.studies.settings import Ladder
+from histozoo.tasks import task
+
+SUPERVISED = "multitask"
+"""The recipe whose work on a tile is the unit, and that the others are compared with beside random weights."""
+
+_TILES = 4  # of a trial batch; work per tile hardly depends on it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One finished training.
+
+    Args:
+        recipe: Its method.
+        seed: Its seed.
+        folder: The run.
+        steps, tiles: What it trained for; a tile seen twice counts twice.
+        work: Units of work of one tile.
+        curve: (step, mean balanced accuracy of the online probe or of its own heads) at every evaluation.
+    """
+
+    recipe: str
+    seed: int
+    folder: Path
+    steps: int
+    tiles: int
+    work: float
+    curve: tuple[tuple[int, float], ...]
+
+
+def train(settings: Ladder, bench: Bench) -> list[Rung]:
+    """Trains what is not there yet, in the order of seeds, then methods: a ladder that is stopped has whole rungs.
+
+    Raises:
+        UsageError, IntegrityError, Interrupted: What `pretrain.run` raises.
+    """
+    return [_rung(settings, bench, recipe, seed) for seed in settings.seeds for recipe in settings.recipes]
+
+
+def _rung(settings: Ladder, bench: Bench, recipe: str, seed: int) -> Rung:
+    path = bench.out / "experiments" / f"{name(settings, recipe, seed)}.toml"
+    said = fields(settings, recipe, seed)
+    work = work_per_tile(json.dumps(said)) / work_per_tile(json.dumps(fields(settings, SUPERVISED, seed)))
+    steps = max(1, round(settings.tiles / (work * settings.batch_size)))
+    every = max(1, steps // settings.evaluations)
+    durable.write_text(path, toml({**said, "steps": steps, "eval_every": every, "save_every": every}))
+    bench.say(f"{recipe}, seed {seed}: {steps:,} steps")
+    folder = pretrain.run(
+        path, data_root=bench.data_root, runs=bench.out / "runs", device=bench.device, say=bench.tell
+    )
+    curve = _curve(folder)
+    return Rung(
+        recipe=recipe,
+        seed=seed,
+        folder=folder,
+        steps=steps,
+        tiles=steps * settings.batch_size,
+        work=work,
+        curve=curve,
+    )
+
+
+def name(settings: Ladder, recipe: str, seed: int) -> str:
+    """Returns the name of a rung's experiment and run."""
+    return f"{settings.architecture}.{recipe}_ladder{seed}"
+
+
+def fields(settings: Ladder, recipe: str, seed: int) -> dict[str, Any]:
+    """Returns what a rung's experiment says, but for its length."""
+    said: dict[str, Any] = {
+        "name": name(settings, recipe, seed),
+        "preset": "modern" if recipe == SUPERVISED else "small",
+        "tasks": list(settings.train_tasks),
+        "seed": seed,
+        "tile_px": settings.px,
+        "train_px": settings.px,
+        "pack_px": settings.pack_px,
+        "batch_size": settings.batch_size,
+        "precision": settings.precision,
+        "alpha": settings.alpha,
+        "mean": list(settings.mean),
+        "std": list(settings.std),
+        "max_grad_norm": settings.max_grad_norm,
+    }
+    if recipe in settings.lr:
+        said["lr"] = settings.lr[recipe]
+    if recipe in (SUPERVISED, "multitaskssl"):
+        said["warmup_steps"] = settings.warmup_steps
+    if PRESETS[recipe][said["preset"]].get("views", {}).get("local_views"):
+        said["views"] = {"local_px": settings.px // 2}
+    return said
+
+
+@cache
+def work_per_tile(said: str) -> float:
+    """Returns the floating point operations of one training step of an experiment, divided by its tiles."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    e = experiment.resolve({**json.loads(said), "steps": 100, "eval_every": 100, "save_every": 100})
+    classes = {t: len(task(t).classes) for t in e.tasks}
+    recipe = build_recipe(e, classes).train()
+    with FlopCounterMode(display=False) as counter:
+        recipe(_trial(e, recipe.uniforms))["loss"].backward()
+    return float(counter.get_total_flops()) / _TILES
+
+
+def _trial(e: Experiment, uniforms: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shape = (_TILES, e.pack_px, e.pack_px, 3)
+    return {
+        "tiles": torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator),
+        "u": torch.rand(_TILES, uniforms, generator=generator),
+        "task": torch.zeros(_TILES, dtype=torch.int64),
+        "label": torch.zeros(_TILES, dtype=torch.int64),
+        "index": torch.arange(_TILES),
+    }
+
+
+def toml(values: Mapping[str, Any]) -> str:
+    """Returns plain values, lists and tables of them as TOML."""
+    lines = [f"{key} = {json.dumps(v)}\n" for key, v in values.items() if not isinstance(v, dict)]
+    tables = [f"\n[{key}]\n{toml(v)}" for key, v in values.items() if isinstance(v, dict)]
+    return "".join(lines + tables)
+
+
+def _curve(folder: Path) -> tuple[tuple[int, float], ...]:
+    """Returns the online score at every evaluation: of the probe where the run has one, else of the recipe's own heads."""
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    records: Sequence[dict[str, Any]] = [json.loads(line) for line in lines]
+    for key in ("knn_balanced_accuracy", "val_balanced_accuracy"):
+        if found := tuple((int(r["step"]), float(r[key])) for r in records if key in r):
+            return found
+    return ()
