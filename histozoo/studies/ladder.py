@@ -99,6 +99,7 @@ def _asked(
         one.groups_N,
         metric=found.metric,
         seed=settings.seeds[0],
+        fold_N=one.fold_N,
         resamples=settings.resamples,
     )
     places = {model: [i for i, c in enumerate(cells) if c.model == model] for model in found.models}

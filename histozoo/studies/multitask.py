@@ -115,6 +115,7 @@ def _asked(
         one.groups_N,
         metric=found.metric,
         seed=settings.seeds[0],
+        fold_N=one.fold_N,
         resamples=settings.resamples,
     )
     first, *others = ([i for i, c in enumerate(cells) if c.model == model] for model in found.models)
