@@ -15,7 +15,8 @@ import torch
 from histozoo import experiment
 from histozoo.recipes import RECIPES
 from histozoo.studies import folder, run, rungs
-from histozoo.studies.settings import Ladder, Study, read
+from histozoo.studies.settings import Ladder
+from histozoo.studies.study_file import Study, read
 from histozoo.tasks import TASKS
 from tests.fakes.tasks import DRAWN, drawn_task, write_drawn
 from tests.fakes.tiles import write_table

@@ -18,7 +18,8 @@ from histozoo.errors import UsageError
 from histozoo.evaluate.compare import cells
 from histozoo.studies import folder, run, selecting, selection
 from histozoo.studies.selecting import Scores
-from histozoo.studies.settings import Selection, read
+from histozoo.studies.settings import Selection
+from histozoo.studies.study_file import read
 from histozoo.tasks import TASKS
 from tests.fakes.tasks import DRAWN, write_drawn
 from tests.fakes.tiles import write_table

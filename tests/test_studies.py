@@ -20,7 +20,8 @@ from histozoo.studies.document import Document, Plot, Points, Section, Table, ht
 from histozoo.studies.drawing import Dot, curves, forest
 from histozoo.studies.named import named
 from histozoo.studies.segmentation_report import _smallest as smallest_sizes
-from histozoo.studies.settings import Multitask, Segmentation, Selection, Slides, read
+from histozoo.studies.settings import Ladder, Multitask, Segmentation, Selection, Slides
+from histozoo.studies.study_file import read
 from tests.fakes.tiny import NAME, tiny_zoo
 
 FILES = sorted((Path(__file__).parents[1] / "experiments" / "studies").glob("*.toml"))
@@ -105,7 +106,7 @@ def test_the_studies_there_are_can_be_read_and_say_what_they_cost(path: Path) ->
 
 def test_every_question_has_a_study() -> None:
     kinds = {type(read(path, preset="small").settings) for path in FILES}
-    assert kinds == {Multitask, Segmentation, Slides, Selection}
+    assert kinds == {Multitask, Segmentation, Slides, Selection, Ladder}
 
 
 # -- what follows

@@ -16,7 +16,7 @@ from histozoo.cli import app
 from histozoo.evaluate.segment.pictures import SETS
 from histozoo.studies import folder, run
 from histozoo.studies.segmentation_report import BASELINE
-from histozoo.studies.settings import read
+from histozoo.studies.study_file import read
 from histozoo.tasks import TASKS
 from tests.fakes import masks
 from tests.fakes.tasks import DRAWN, write_drawn

@@ -35,7 +35,7 @@ def study(
     """Run a study; the same command continues a stopped one."""
     from histozoo import devices
     from histozoo.studies import folder, run
-    from histozoo.studies.settings import read
+    from histozoo.studies.study_file import read
 
     chosen = read(file, preset=preset, changed=overrides(settings or ()))
     place = target or Path("runs/studies") / chosen.name

@@ -11,7 +11,7 @@ from histozoo.studies import folder, machine
 from histozoo.studies.document import Document, Points, Section, html, markdown
 from histozoo.studies.folder import Bench
 from histozoo.studies.outcome import Outcome
-from histozoo.studies.settings import Study
+from histozoo.studies.study_file import Study
 
 
 def run(study: Study, bench: Bench, *, command: str = "") -> bool:
@@ -20,7 +20,7 @@ def run(study: Study, bench: Bench, *, command: str = "") -> bool:
     A folder in which this study is finished, and its report whole, stays as it is.
 
     Args:
-        study: From `settings.read`.
+        study: From `study_file.read`.
         bench: Where to work.
         command: What was typed, for the report.
 
