@@ -70,13 +70,18 @@ def read_run(folder: str | Path) -> Run:
     weights = load_file(folder / "final" / "model.safetensors")
     return Run(
         experiment=experiment,
-        data=data,
+        data=trained_on(data),
         environment=environment,
         results=_read_json(folder / "results.json") if (folder / "results.json").exists() else [],
         backbone={k.removeprefix("backbone."): v for k, v in weights.items() if k.startswith("backbone.")},
         heads={k: v for k, v in weights.items() if not k.startswith("backbone.")},
         optimizer=load_file(folder / "final" / "optimizer.safetensors"),
     )
+
+
+def trained_on(data: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Returns what of a `data.json` was trained on: all but the tasks that were only watched."""
+    return {name: facts for name, facts in data.items() if not facts.get("watched")}
 
 
 def _read_json(path: Path) -> Any:
@@ -214,7 +219,7 @@ def draft(run: Run, facts: Facts, *, rounding: str, parents: list[dict[str, Any]
             "results": run.results,
             "intended_use": e["intended_use"],
             "limits": e["limits"],
-            "notes": _notes(run.environment, run.data, rounding),
+            "notes": _notes(run, rounding),
             "withdrawn": None,
         },
     }
@@ -256,10 +261,13 @@ def _mpp_reason(data: Mapping[str, Mapping[str, Any]], tile_px: int) -> str:
     return f"every tile was resized to {tile_px} px whatever its pixel size; pixel size of the sources in µm: {stated}"
 
 
-def _notes(environment: Mapping[str, Any], data: Mapping[str, Mapping[str, Any]], rounding: str) -> str:
-    pairs = {task: n for task, d in data.items() if (n := d.get("split", {}).get("duplicates", 0))}
+def _notes(run: Run, rounding: str) -> str:
+    environment = run.environment
+    pairs = {task: n for task, d in run.data.items() if (n := d.get("split", {}).get("duplicates", 0))}
     told = ", ".join(f"{n:,} in {task}" for task, n in pairs.items()) or "none"
     copies = f" Pairs of equal or nearly equal tiles found and kept on one side of the split: {told}."
+    if watched := run.experiment.get("watch"):
+        copies += f" Watched while training, and never trained on: {', '.join(watched)}."
     made = ", ".join(f"{k} {environment[k]}" for k in ("torch", "timm", "device") if k in environment)
     if rounding:
         return f"Trained with {made}. Weights are float32 as trained, without an embedded copy: {rounding}.{copies}"

@@ -45,8 +45,8 @@ class Experiment:
         lr, momentum, weight_decay, max_grad_norm: Of the optimizer; momentum is that of sgd and lars, a norm of 0 clips nothing.
         corpus: One sentence on the corpus, for the card.
         intended_use, limits: For the card.
-        own: What only this recipe has (`Recipe.own`), such as `head_warmup_steps` or the tables `objective` and `views`. In the file they
-            stand among the others.
+        own: What only this recipe has (`Recipe.own`), such as `head_warmup_steps`, the tables `objective` and `views`, or `watch`: tasks
+            that a self-supervised run is measured on and never trained on. In the file they stand among the others.
     """
 
     name: str
@@ -101,6 +101,7 @@ _LABELLED = {
     "aspect": "float", "colour": "float", "stain": "float",
 }  # fmt: skip
 _UNLABELLED = {"objective": "table", "views": "table", "unlabelled": "table"}
+_SELF_SUPERVISED = {**_UNLABELLED, "watch": "tuple[str, ...]"}
 OWN = {
     "multitask": _LABELLED,
     "multitaskssl": {
@@ -111,7 +112,7 @@ OWN = {
         "unlabelled_share": "float",
     },
 }
-"""Keys that only one recipe has, and their types; every other recipe is self-supervised and has `_UNLABELLED`."""
+"""Keys that only one recipe has, and their types; every other recipe is self-supervised and has `_SELF_SUPERVISED`."""
 
 
 def read(path: str | Path, **overrides: Any) -> Experiment:
@@ -145,7 +146,7 @@ def glance(path: str | Path, **overrides: Any) -> dict[str, Any]:
         if isinstance(v, dict) and isinstance(raw.get(k), dict)
     }
     raw = {**raw, **overrides, **merged}
-    known = {*_COMMON, *(key for keys in OWN.values() for key in keys)}
+    known = {*_COMMON, *_SELF_SUPERVISED, *(key for keys in OWN.values() for key in keys)}
     check_keys(raw, known, path)
     return raw
 
@@ -160,7 +161,7 @@ def resolve(raw: dict[str, Any], *, where: object = "") -> Experiment:
     architecture, _, tag = check_name(values.get("name")).partition(".")
     recipe = tag.partition("_")[0]
     preset = _preset(recipe, values["preset"], where)
-    own = OWN.get(recipe, _UNLABELLED)
+    own = OWN.get(recipe, _SELF_SUPERVISED)
     check_keys(raw, {*_COMMON, *own}, where)
     named = {"architecture": architecture, "recipe": recipe}
     tables = {
@@ -169,8 +170,8 @@ def resolve(raw: dict[str, Any], *, where: object = "") -> Experiment:
         if k == "table"
     }
     values = {**preset, **named, **values, **tables}
-    if recipe not in OWN and not values.get("tasks"):
-        values["tasks"] = ()
+    if recipe not in OWN:
+        values |= {key: values.get(key) or () for key in ("tasks", "watch")}
     checked = {key: convert(key, kind, values.get(key), where) for key, kind in {**_COMMON, **own}.items()}
     if checked["tasks"] == () and not tables.get("unlabelled"):
         raise wrong("tasks", values.get("tasks"), "at least one task, or [unlabelled] sources", where)

@@ -126,9 +126,10 @@ class Health:
         precision: `bf16` (autocast) or `fp32`.
         batch: Tiles per forward pass.
         most: Training and validation tiles of each task, at most; every class is there, spread evenly over the task's order.
+        unlabelled_NHWC: uint8 tiles without labels; where there is no task they are enough for `feature_std` and `rank_me`.
 
     Raises:
-        UsageError: `HZ-I62`, a class has no training or no validation tile; `HZ-U44`, no task.
+        UsageError: `HZ-I62`, a class has no training or no validation tile; `HZ-U44`, no tile.
     """
 
     def __init__(
@@ -140,18 +141,20 @@ class Health:
         precision: str = "fp32",
         batch: int = 128,
         most: int = MOST,
+        unlabelled_NHWC: NDArray[np.uint8] | None = None,
     ) -> None:
-        if not tasks:
+        if not tasks and unlabelled_NHWC is None:
             raise UsageError(
-                "HZ-U44", "no labelled task to measure the health of a run on", expected="one or more"
+                "HZ-U44", "no tile to measure the health of a run on", expected="a task, or tiles"
             )
+        self.unlabelled_NHWC = unlabelled_NHWC
         self.tasks = {name: _chosen(name, Labelled(*t), most) for name, t in tasks.items()}
         self.mean, self.std, self.precision, self.batch = mean, std, precision, batch
 
     def __call__(self, recipe: Recipe) -> dict[str, float]:
         """Returns `knn_<task>`, balanced accuracy in [0, 1], their mean `knn_balanced_accuracy`, `feature_std` and `rank_me`.
 
-        Where features are not finite it returns `features_not_finite` alone: in how many tasks.
+        Without a task only the last two. Where features are not finite it returns `features_not_finite` alone: in how many tasks.
 
         Args:
             recipe: In eval mode; its `backbone` maps normalised `[B, 3, px, px]` to `[B, D]`.
@@ -163,22 +166,22 @@ class Health:
         return found[0]
 
     def _measured(self, backbone: torch.nn.Module) -> dict[str, float]:
-        f = {name: self._features(backbone, t) for name, t in self.tasks.items()}
+        f = {
+            name: self._features(backbone, t.tiles_NHWC[np.concatenate([t.train, t.val])])
+            for name, t in self.tasks.items()
+        }
+        if self.unlabelled_NHWC is not None:
+            f["unlabelled"] = self._features(backbone, self.unlabelled_NHWC)
         if bad := sum(not np.isfinite(f_ND).all() for f_ND in f.values()):
             return {"features_not_finite": float(bad)}
         scores = {f"knn_{name}": score(f[name], t) for name, t in self.tasks.items()}
+        mean = {"knn_balanced_accuracy": float(np.mean(list(scores.values())))} if scores else {}
         f_ND = np.concatenate(list(f.values()))
-        return {
-            **scores,
-            "knn_balanced_accuracy": float(np.mean(list(scores.values()))),
-            "feature_std": feature_std(f_ND),
-            "rank_me": rank_me(f_ND),
-        }
+        return {**scores, **mean, "feature_std": feature_std(f_ND), "rank_me": rank_me(f_ND)}
 
-    def _features(self, backbone: torch.nn.Module, t: Labelled) -> NDArray[np.float32]:
-        """Returns the features of the task's training rows, then of its validation rows; NaN where one of them is not finite."""
+    def _features(self, backbone: torch.nn.Module, tiles_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Returns the tiles' features; NaN where one of them is not finite."""
         device = next(backbone.parameters()).device.type
-        tiles_NHWC = t.tiles_NHWC[np.concatenate([t.train, t.val])]
         try:
             with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16"):
                 return features(backbone, tiles_NHWC, mean=self.mean, std=self.std, batch=self.batch)

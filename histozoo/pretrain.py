@@ -35,9 +35,18 @@ from histozoo.data.views import normalise
 from histozoo.errors import Interrupted
 from histozoo.evaluate.statistics import balanced_accuracy
 from histozoo.experiment import Experiment
-from histozoo.health import Health
+from histozoo.health import MOST, Health
 from histozoo.recipes import LABELLED, Recipe
-from histozoo.training_data import Prepared, describe, fingerprints, kept_tasks, prepare_tasks, sequence
+from histozoo.training_data import (
+    Prepared,
+    describe,
+    fingerprints,
+    kept_tasks,
+    prepare_task,
+    prepare_tasks,
+    sequence,
+    watched_tasks,
+)
 
 
 def run(
@@ -74,7 +83,7 @@ def run(
         Interrupted: `HZ-F41` a signal asked to stop; a checkpoint was written.
     """
     experiment = experiments.read(experiment_path, **overrides)
-    kept = kept_tasks(experiment, leave_out)
+    kept, watched = kept_tasks(experiment, leave_out), watched_tasks(experiment, leave_out)
     folder = Path(runs) / "-without-".join([experiment.name, *leave_out])
     check_start(experiment)
     parents = candidate.parents_of(experiment.settings())
@@ -83,9 +92,10 @@ def run(
         settings["init"] = parents[0]["name"]  # of a bundle folder its name: where it lay says nothing
     done = (folder / "final" / "DONE.json").exists()
     if done and not accept_change:
-        run_folder.compare(folder, {"experiment.json": settings, "data.json": fingerprints(kept, data_root)})
+        now = fingerprints([*kept, *watched], data_root)
+        run_folder.compare(folder, {"experiment.json": settings, "data.json": now})
         return folder
-    for t in kept:
+    for t in (*kept, *watched):
         t.require(data_root)
     if experiment.precision == "bf16" and devices.emulates_bfloat16(devices.choose(device)):
         warnings.warn(
@@ -95,15 +105,15 @@ def run(
         )
     with run_folder.locked(folder):
         durable.remove_stale(folder)
-        prepared = prepare_tasks(
-            experiment, data_root=data_root, cache=Path(runs) / "tiles", leave_out=leave_out
-        )
-        sources = unlabelled_data.open_all(
-            experiment, data_root=data_root, cache=Path(runs) / "tiles", leave_out=leave_out
-        )
+        where: dict[str, Any] = {"data_root": data_root, "cache": Path(runs) / "tiles"}
+        prepared = prepare_tasks(experiment, leave_out=leave_out, **where)
+        seen = {t.name: prepare_task(t, experiment, **where) for t in watched}
+        sources = unlabelled_data.open_all(experiment, leave_out=leave_out, **where)
         if run_folder.is_first_process():
+            tasks = {name: describe(p) for name, p in prepared.items()}
+            tasks |= {name: describe(p, watched=True) for name, p in seen.items()}
             facts = {
-                "data.json": {**{name: describe(p) for name, p in prepared.items()}, **sources.facts},
+                "data.json": {**tasks, **sources.facts},
                 "environment.json": run_folder.environment(),
                 "experiment.json": settings,
             }
@@ -114,6 +124,7 @@ def run(
                 experiment,
                 prepared,
                 sources.sets,
+                watched=seen,
                 resume_step=resume_step,
                 workers=workers,
                 device=device,
@@ -128,6 +139,7 @@ def _train(
     tasks: Mapping[str, Prepared],
     unlabelled: Mapping[str, Mixable],
     *,
+    watched: Mapping[str, Prepared],
     resume_step: int | None,
     workers: int,
     device: str,
@@ -157,7 +169,7 @@ def _train(
         experiment=experiment,
         run=folder,
         train_dataset=dataset,
-        evaluate_recipe=_measure(experiment, tasks),
+        evaluate_recipe=_measure(experiment, tasks, watched=watched, unlabelled=unlabelled),
         workers=workers,
         device=device,
         optimizer_state=inherited.get("optimizer"),
@@ -176,12 +188,23 @@ def _train(
         run_folder.finish(folder, recipe, engine.optimizer)
 
 
-def _measure(experiment: Experiment, tasks: Mapping[str, Prepared]) -> Callable[[Recipe], dict[str, float]]:
-    """Returns what is asked at every evaluation: the recipe's own heads where it has some, else its trunk's neighbours."""
-    if experiment.recipe in LABELLED or not tasks:
+def _measure(
+    experiment: Experiment,
+    tasks: Mapping[str, Prepared],
+    *,
+    watched: Mapping[str, Prepared],
+    unlabelled: Mapping[str, Mixable],
+) -> Callable[[Recipe], dict[str, float]]:
+    """Returns what is asked at every evaluation: the recipe's own heads where it has some, else its trunk's features of a few tiles."""
+    if experiment.recipe in LABELLED:
         return lambda recipe: validate(recipe, tasks, experiment)
-    labelled = {name: (p.tiles_NHWC, p.labels_N, p.split.train, p.split.val) for name, p in tasks.items()}
-    return Health(labelled, mean=experiment.mean, std=experiment.std, precision=experiment.precision)
+    labelled = {
+        name: (p.tiles_NHWC, p.labels_N, p.split.train, p.split.val)
+        for name, p in {**tasks, **watched}.items()
+    }
+    others = None if labelled else unlabelled_data.first_tiles(unlabelled, experiment, MOST)
+    look: dict[str, Any] = {"mean": experiment.mean, "std": experiment.std, "precision": experiment.precision}
+    return Health(labelled, unlabelled_NHWC=others, **look)
 
 
 def _first_batches(

@@ -144,6 +144,7 @@ def environment() -> dict[str, Any]:
             "unlabelled_data",
             "assemble",
             "engine",
+            "guard",
             "hooks",
             "experiment",
             "experiment_values",

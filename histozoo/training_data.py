@@ -79,6 +79,24 @@ def kept_tasks(experiment: Experiment, leave_out: Sequence[str] = ()) -> list[Ta
     return kept
 
 
+def watched_tasks(experiment: Experiment, leave_out: Sequence[str] = ()) -> list[Task]:
+    """Returns the tasks that a run is measured on and never trained on, without those of the lineages left out; opens nothing.
+
+    Raises:
+        UsageError: `HZ-U44`, one of them is trained on, too, or gives its tiles no class.
+    """
+    chosen = [task(name) for name in experiment.own.get("watch", ())]
+    for t in chosen:
+        if t.name in experiment.tasks or t.kind != "multiclass":
+            raise UsageError(
+                "HZ-U44",
+                f"task {t.name} cannot be watched",
+                expected="a task of kind multiclass that is not trained on (those of `tasks` are watched by themselves)",
+                got="it is trained on" if t.name in experiment.tasks else f"kind {t.kind}",
+            )
+    return [t for t in chosen if t.lineage not in leave_out]
+
+
 def fingerprints(tasks: Sequence[Task], data_root: str | Path | None) -> dict[str, dict[str, str]]:
     """Returns what the data of each task is now; a task whose data is no longer there is left out."""
     found = {}
@@ -116,8 +134,13 @@ def prepare_task(t: Task, experiment: Experiment, *, data_root: str | Path | Non
     )
 
 
-def describe(p: Prepared) -> dict[str, Any]:
-    """Returns what `data.json` says of a task: the declaration, the numbers, the fingerprint and the split, as JSON types."""
+def describe(p: Prepared, *, watched: bool = False) -> dict[str, Any]:
+    """Returns what `data.json` says of a task: the declaration, the numbers, the fingerprint and the split, as JSON types.
+
+    Args:
+        p: The task.
+        watched: It is measured on and not trained on.
+    """
     t = p.task
     facts = {
         key: getattr(t, key) for key in ("kind", "organ", "stain", "mpp", "source", "citation", "lineage")
@@ -128,9 +151,10 @@ def describe(p: Prepared) -> dict[str, Any]:
         "classes": list(t.classes),
         "n": len(p.labels_N),
         "n_groups": len(set(p.groups)),
-        "n_train": len(p.split.train),
+        "n_train": 0 if watched else len(p.split.train),
         "fingerprint": p.fingerprint,
         "split": json.loads(p.split.to_json()),
+        **({"watched": True} if watched else {}),
     }
 
 

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 from torch.utils.data import Dataset
 
 from histozoo.data.opening import check_sources, open_sources
-from histozoo.data.streamed import Mixable
+from histozoo.data.streamed import Mixable, StreamedTiles
+from histozoo.data.tiles import fit
 from histozoo.errors import UsageError
 from histozoo.experiment import Experiment
 from histozoo.tasks.base import data_folder
@@ -39,8 +43,9 @@ def named(experiment: Experiment) -> dict[str, dict[str, Any]]:
         UsageError: `HZ-U86`; a word that is no text among them, or a source with the name of a task.
     """
     said: dict[str, dict[str, Any]] = experiment.own.get("unlabelled", {})
+    tasks = {*experiment.tasks, *experiment.own.get("watch", ())}
     for name, source in said.items():
-        if name in experiment.tasks:
+        if name in tasks:
             raise _refused(name, "a source has the name of a task", "another name", name)
         words = {key: source[key] for key in WORDS if isinstance(source, dict) and key in source}
         if wrong := [key for key, value in words.items() if not (isinstance(value, str) and value.strip())]:
@@ -89,6 +94,13 @@ def _describe(name: str, said: Mapping[str, Any], facts: Mapping[str, Any]) -> d
         "fingerprint": facts["fingerprint"],
         "opened": dict(facts),
     }
+
+
+def first_tiles(sets: Mapping[str, Mixable], experiment: Experiment, count: int) -> NDArray[np.uint8]:
+    """Returns the first `count` tiles of the sources' order as the published model expects them, uint8 `[N, tile_px, tile_px, 3]`."""
+    order = StreamedTiles(sets, px=experiment.pack_px, seed=experiment.seed, samples=count, uniforms=0)
+    tiles = (Image.fromarray(order[i]["tiles"].numpy()) for i in range(count))
+    return np.stack([fit(tile, experiment.tile_px) for tile in tiles])
 
 
 class PartlyLabelled(Dataset[dict[str, Any]]):

@@ -217,7 +217,7 @@ def test_a_class_on_one_side_only_is_refused_and_so_is_no_task() -> None:
     assert caught.value.where == "task a" and caught.value.got == "none of class 2"
     with pytest.raises(UsageError, match="HZ-I62 a class has no training tile"):
         Health({"a": (tiles, labels, np.array([0, 2]), np.arange(1, 6))}, **FLAT)
-    with pytest.raises(UsageError, match="HZ-U44 no labelled task"):
+    with pytest.raises(UsageError, match="HZ-U44 no tile"):
         Health({}, **FLAT)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from histozoo.candidate import round_once, size_options
+from histozoo.candidate import round_once, size_options, trained_on
 from histozoo.errors import IntegrityError, UsageError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def read_run(folder: str | Path) -> Run:
             json.loads((folder / name).read_text(encoding="utf-8"))
             for name in ("experiment.json", "data.json", "final/DONE.json")
         )
+        data = trained_on(data)
         return Run(
             folder=folder,
             architecture=experiment["architecture"],
