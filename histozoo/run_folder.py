@@ -12,13 +12,24 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import torch
 
 from histozoo import artifact, checkpoints, durable
 from histozoo.errors import IntegrityError, UsageError
 from histozoo.recipes import Recipe
+
+_held: list[TextIO] = []
+
+
+def _let_go() -> None:
+    """Closes the locks in a forked child: loader workers live on for seconds after a killed run, and would hold them for it."""
+    while _held:
+        _held.pop().close()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def is_first_process() -> bool:
@@ -44,7 +55,7 @@ def locked(folder: Path) -> Iterator[None]:
         return
     with lock as file:
         try:
-            # The kernel drops the lock with its owner, so a killed run never blocks the next one.
+            # The kernel drops the lock with its owner, and forked children let go of it: a killed run never blocks the next one.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
@@ -61,9 +72,11 @@ def locked(folder: Path) -> Iterator[None]:
             f"host {socket.gethostname()}, process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
         )
         file.flush()
+        _held.append(file)
         try:
             yield
         finally:
+            _held.remove(file)
             _leave(folder)
 
 
