@@ -1,0 +1,175 @@
+"""Tiles whose class is a texture and whose colour says nothing of it, and a trunk small enough to learn them in seconds.
+
+Every texture looks alike after mirrors and quarter turns, has mean 0 and standard deviation 1, and modulates the densities of both stains
+of its tile. The share of haematoxylin among its stains is the colour of a tile, one of four; how much stain it has and how strong its
+texture is are drawn apart from both.
+
+Shapes: N tiles, H W pixels, D features.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from histozoo.data import stain
+from histozoo.data.ssl_views import SSLViews, two_views
+from histozoo.evaluate import knn
+from histozoo.recipes.base import Recipe
+from tests.fakes.ssl import train_step
+
+PX = 32
+TEXTURES = ("fine", "coarse", "dots", "rings")
+COLOURS = 4
+AMOUNT = (1.2, 1.8)
+"""Natural-log density of both stains of a tile together."""
+CONTRAST = (0.2, 0.4)
+"""Standard deviation of the texture, as a share of the density."""
+LOUD = 1.5
+MEAN, STD = (0.5, 0.3, 0.6), (0.25, 0.25, 0.25)
+BANK, NEIGHBOURS = 256, 3
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """`tiles` uint8 `[N, H, W, 3]`, and two labels int64 `[N]` that say nothing of each other."""
+
+    tiles: Tensor
+    texture: Tensor
+    colour: Tensor
+
+
+def drawn(count: int, seed: int) -> Drawn:
+    random = torch.Generator().manual_seed(seed)
+    texture, colour = (torch.randint(k, (count,), generator=random) for k in (len(TEXTURES), COLOURS))
+    field_NHW = torch.stack([_field(TEXTURES[k], random) for k in texture.tolist()])
+    u = torch.rand(count, 3, generator=random)
+    share = (colour + 0.15 + 0.7 * u[:, 0]) / COLOURS
+    amount = AMOUNT[0] + (AMOUNT[1] - AMOUNT[0]) * u[:, 1]
+    stains = torch.stack([amount * share, amount * (1 - share), torch.zeros(count)], 1)
+    contrast = CONTRAST[0] + (CONTRAST[1] - CONTRAST[0]) * u[:, 2]
+    share_NHW = (1 + contrast[:, None, None] * field_NHW).clamp(min=0)
+    density = stains[:, :, None, None] * share_NHW[:, None]
+    pixels = stain.hed_to_rgb(density / stain.UNIT)
+    return Drawn((pixels * 255).round().byte().permute(0, 2, 3, 1).contiguous(), texture, colour)
+
+
+def _field(name: str, random: torch.Generator) -> Tensor:
+    """Returns a texture `[H, W]` of mean 0 and standard deviation 1."""
+    noise = torch.randn(2 * PX, 2 * PX, generator=random)
+    if name == "fine":
+        field = _smooth(noise, 0.6) - _smooth(noise, 1.2)
+    elif name == "coarse":
+        field = _smooth(noise, 2.0) - _smooth(noise, 4.0)
+    elif name == "dots":
+        field = (_smooth((noise > 2.3).float(), 1.3) * 8).clamp(max=0.5)
+    else:
+        middle = PX * (0.5 + torch.rand(2, generator=random))
+        y, x = torch.meshgrid(torch.arange(2.0 * PX), torch.arange(2.0 * PX), indexing="ij")
+        phase = 2 * math.pi * torch.rand(1, generator=random)
+        field = torch.sin(torch.hypot(y - middle[0], x - middle[1]) * 2 * math.pi / 6 + phase)
+    field = field[PX // 2 : -PX // 2, PX // 2 : -PX // 2]
+    return (field - field.mean()) / field.std().clamp(min=1e-3)
+
+
+def _smooth(x_HW: Tensor, sigma: float) -> Tensor:
+    reach = torch.arange(-12.0, 13.0)
+    kernel = torch.softmax(-0.5 * (reach / sigma) ** 2, 0)
+    padded = F.pad(x_HW[None, None], (12, 12, 12, 12), mode="circular")
+    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[0, 0]
+
+
+# -- trunks and views ------------------------------------------------------------------------------------------------------------------
+
+
+class Trunk(nn.Module):
+    """Convolutions whose first filters do not answer to a flat colour, the mean colour beside them, and a linear layer of both.
+
+    The colour is loud before training and a way to it is always open: training turns it down, or follows it.
+    """
+
+    num_features = 48
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for narrow, wide, side, stride in ((3, 16, 4, 2), (16, 32, 3, 2)):
+            convolution = nn.Conv2d(narrow, wide, side, stride, side // 2, bias=False)
+            layers += [convolution, nn.BatchNorm2d(wide), nn.ReLU()]
+        with torch.no_grad():
+            layers[0].weight.sub_(layers[0].weight.mean((2, 3), keepdim=True))  # type: ignore[operator,union-attr]
+        self.texture = nn.Sequential(*layers)
+        self.out = nn.Linear(32 + 3, self.num_features)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        seen = [self.texture(x_BCHW).mean((2, 3)), LOUD * x_BCHW.mean((2, 3))]
+        answer: Tensor = self.out(torch.cat(seen, 1))
+        return answer
+
+
+COLOUR_OPERATIONS = ("stain", "colour", "grey")
+STRONG: dict[str, Any] = {
+    **dict.fromkeys(("stain_p", "colour_p"), 1.0),
+    "area": (0.6, 1.0),
+    "aspect": 1.0,
+    "blur_p": 0.0,
+    "stain": 0.3,
+    "grey_p": 0.4,
+    "brightness": 0.2,
+    "contrast": 0.4,
+    "saturation": 0.8,
+    "hue": 0.5,
+}
+
+
+def views(*, colours: bool = True) -> SSLViews:
+    """Returns two views that leave little of the colour, or those without the operations that change it."""
+    return two_views(PX, MEAN, STD, **STRONG, without=() if colours else COLOUR_OPERATIONS)
+
+
+# -- learning and asking ---------------------------------------------------------------------------------------------------------------
+
+
+def learn(recipe: Recipe, data: Drawn, *, steps: int, rows: int, seed: int) -> None:
+    """Trains with AdamW by the recipe's own schedules."""
+    random = torch.Generator().manual_seed(seed)
+    groups = recipe.param_groups()
+    rates = [group["lr"] for group in groups]
+    optimizer = torch.optim.AdamW(groups, fused=True)
+    for step in range(steps):
+        for index, group in enumerate(optimizer.param_groups):
+            group["lr"] = rates[index] * recipe.lr_factor(index, step)
+            decay = recipe.weight_decay_at(index, step)
+            group["weight_decay"] = group["weight_decay"] if decay is None else decay
+        chosen = torch.randint(len(data.tiles), (rows,), generator=random)
+        u = torch.rand(rows, recipe.uniforms, generator=random)  # type: ignore[arg-type]
+        train_step(recipe, {"tiles": data.tiles[chosen], "u": u}, optimizer, step)
+
+
+@torch.no_grad()
+def features(trunk: nn.Module, data: Drawn) -> np.ndarray:
+    trained = trunk.training
+    x = (data.tiles.permute(0, 3, 1, 2).float() / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(
+        STD
+    ).view(3, 1, 1)
+    found = trunk.eval()(x).numpy()
+    trunk.train(trained)
+    return found
+
+
+def nearest(trunk: nn.Module, *, seed: int) -> tuple[float, float]:
+    """Returns how often the nearest of 256 new tiles have the texture, and the colour, of each of 256 others; chance is 1/4."""
+    bank, asked = drawn(BANK, 1000 + seed), drawn(256, 2000 + seed)
+    f_ND, f_MD = features(trunk, bank), features(trunk, asked)
+    scores = []
+    for label in ("texture", "colour"):
+        y, truth = (getattr(d, label).numpy() for d in (bank, asked))
+        ((_, share_MK),) = knn.votes(f_ND, y, f_MD, settings=[NEIGHBOURS])
+        scores.append(float((share_MK.argmax(1) == truth).mean()))
+    return scores[0], scores[1]
