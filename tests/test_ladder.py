@@ -80,6 +80,21 @@ def test_every_method_and_seed_is_trained_once_and_judged_on_what_it_never_saw(p
     assert {p: p.stat().st_mtime_ns for p in written} == written  # nothing was trained again
 
 
+def test_all_experiments_are_written_before_the_first_training(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(path: Path, **_: Any) -> Path:
+        raise KeyboardInterrupt(path.stem)
+
+    monkeypatch.setattr(rungs.pretrain, "run", stop)
+    with pytest.raises(KeyboardInterrupt, match="test_vit.multitask_ladder0"):
+        run.run(study(), bench(place, []), command="histozoo study ladder.toml")
+    said = [experiment.read(p) for p in (place / "out" / "experiments").iterdir()]
+    assert sorted((e.recipe, e.seed) for e in said) == [
+        (r, s) for r in sorted(SMALL["recipes"]) for s in SMALL["seeds"]
+    ]
+
+
 def test_work_is_equal_and_counts_views_and_teachers(place: Path) -> None:
     settings = study(recipes=["multitask", "simclr", "byol", "mae"], architecture="test_vit").settings
     assert isinstance(settings, Ladder)

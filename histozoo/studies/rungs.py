@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ _TILES = 4  # of a trial batch; work per tile hardly depends on it
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
-    """One finished training.
+    """One training.
 
     Args:
         recipe: Its method.
@@ -41,7 +41,7 @@ class Rung:
         folder: The run.
         steps, tiles: What it trained for; a tile seen twice counts twice.
         work: Units of work of one tile.
-        curve: (step, mean balanced accuracy of the online probe or of its own heads) at every evaluation.
+        curve: (step, mean balanced accuracy of the online probe or of its own heads) at every evaluation; empty before it is trained.
     """
 
     recipe: str
@@ -56,33 +56,49 @@ class Rung:
 def train(settings: Ladder, bench: Bench) -> list[Rung]:
     """Trains what is not there yet, in the order of seeds, then methods: a ladder that is stopped has whole rungs.
 
+    All experiment files are written before the first training, so that other processes can train some of the rungs meanwhile.
+
     Raises:
         UsageError, IntegrityError, Interrupted: What `pretrain.run` raises.
     """
-    return [_rung(settings, bench, recipe, seed) for seed in settings.seeds for recipe in settings.recipes]
+    planned = [_planned(settings, bench, r, seed) for seed in settings.seeds for r in settings.recipes]
+    return [_trained(rung, bench) for rung in planned]
 
 
-def _rung(settings: Ladder, bench: Bench, recipe: str, seed: int) -> Rung:
-    path = bench.out / "experiments" / f"{name(settings, recipe, seed)}.toml"
+def _planned(settings: Ladder, bench: Bench, recipe: str, seed: int) -> Rung:
+    """Returns a rung before it is trained, with its experiment file written."""
     said = fields(settings, recipe, seed)
     work = work_per_tile(json.dumps(said)) / work_per_tile(json.dumps(fields(settings, SUPERVISED, seed)))
     steps = max(1, round(settings.tiles / (work * settings.batch_size)))
     every = max(1, steps // settings.evaluations)
-    durable.write_text(path, toml({**said, "steps": steps, "eval_every": every, "save_every": every}))
-    bench.say(f"{recipe}, seed {seed}: {steps:,} steps")
-    folder = pretrain.run(
-        path, data_root=bench.data_root, runs=bench.out / "runs", device=bench.device, say=bench.tell
-    )
-    curve = _curve(folder)
-    return Rung(
+    rung = Rung(
         recipe=recipe,
         seed=seed,
-        folder=folder,
+        folder=bench.out / "runs" / name(settings, recipe, seed),
         steps=steps,
         tiles=steps * settings.batch_size,
         work=work,
-        curve=curve,
+        curve=(),
     )
+    text = toml({**said, "steps": steps, "eval_every": every, "save_every": every})
+    durable.write_text(_experiment(rung, bench), text)
+    return rung
+
+
+def _trained(rung: Rung, bench: Bench) -> Rung:
+    bench.say(f"{rung.recipe}, seed {rung.seed}: {rung.steps:,} steps")
+    folder = pretrain.run(
+        _experiment(rung, bench),
+        data_root=bench.data_root,
+        runs=rung.folder.parent,
+        device=bench.device,
+        say=bench.tell,
+    )
+    return replace(rung, folder=folder, curve=_curve(folder))
+
+
+def _experiment(rung: Rung, bench: Bench) -> Path:
+    return bench.out / "experiments" / f"{rung.folder.name}.toml"
 
 
 def name(settings: Ladder, recipe: str, seed: int) -> str:
