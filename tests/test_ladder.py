@@ -87,7 +87,7 @@ def test_all_experiments_are_written_before_the_first_training(
         raise KeyboardInterrupt(path.stem)
 
     monkeypatch.setattr(rungs.pretrain, "run", stop)
-    with pytest.raises(KeyboardInterrupt, match="test_vit.multitask_ladder0"):
+    with pytest.raises(KeyboardInterrupt, match=r"test_vit\.multitask_ladder0"):
         run.run(study(), bench(place, []), command="histozoo study ladder.toml")
     said = [experiment.read(p) for p in (place / "out" / "experiments").iterdir()]
     assert sorted((e.recipe, e.seed) for e in said) == [
