@@ -24,6 +24,7 @@ from histozoo.studies.rungs import SUPERVISED, Rung
 from histozoo.studies.settings import Ladder
 
 RANDOM = "random"
+_TWENTIETH = 5  # percent: methods of other lengths are evaluated at the same shares, but for rounding
 
 
 def run(settings: Ladder, bench: Bench) -> Outcome:
@@ -154,20 +155,22 @@ def _work(trained: Sequence[Rung]) -> Section:
     }
     if lines := {recipe: line for recipe, line in lines.items() if len(line) > 1}:
         label = "online balanced accuracy on validation tiles of the sets trained on"
-        picture = curves(lines, label=label, below="steps; the bar is the range over seeds")
+        picture = curves(lines, label=label, below="percent of the work; the bar is the range over seeds")
         blocks.append(Plot("curves.svg", picture, label))
     return Section("Training", tuple(blocks))
 
 
 def _band(some: Sequence[Rung]) -> list[tuple[int, float, float, float]]:
-    """Returns (step, mean, least, most) over the seeds, where all of them were evaluated."""
-    by_step: dict[int, list[float]] = {}
+    """Returns (percent of the work, mean, least, most) over the seeds, where all of them were evaluated."""
+    by_share: dict[int, dict[int, float]] = {}
     for rung in some:
         for step, value in rung.curve:
-            by_step.setdefault(step, []).append(value)
+            by_share.setdefault(_TWENTIETH * round(100 * step / rung.steps / _TWENTIETH), {})[rung.seed] = (
+                value
+            )
     return [
-        (step, float(np.mean(v)), min(v), max(v))
-        for step, v in sorted(by_step.items())
+        (share, float(np.mean(list(v.values()))), min(v.values()), max(v.values()))
+        for share, v in sorted(by_share.items())
         if len(v) == len(some)
     ]
 

@@ -8,8 +8,12 @@ from html import escape
 from histozoo.evaluate.compare.rows import Row
 from histozoo.evaluate.compare.standings import Standings
 
-# Okabe and Ito (2008): eight colours that people with colour blindness can tell apart; yellow and black left out on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
+# Okabe and Ito (2008): colours that people with colour blindness can tell apart, yellow and black left out on white; where they do not
+# suffice, five of Paul Tol's muted scheme (SRON/EPS/TN/09-002).
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666"),
+    *("#332288", "#882255", "#999933", "#88CCEE", "#661100"),
+)
 _LEFT, _RIGHT, _PLOT, _LINE, _GAP, _HEAD = 190, 20, 620, 14, 10, 8
 
 
