@@ -83,7 +83,10 @@ class Hub(Store):
     @contextmanager
     def down(self) -> Iterator[None]:
         """Makes the Hub unreachable for the time of the block."""
+        from huggingface_hub import close_session  # here, since conftest must set its environment first
+
         self.stop()
+        close_session()  # a connection that the client kept may be reset in the middle of a request, which is another fault
         try:
             yield
         finally:
