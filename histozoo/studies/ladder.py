@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from histozoo.evaluate import scored
 from histozoo.evaluate.compare.cells import Cell
 from histozoo.evaluate.compare.measure import measure
 from histozoo.evaluate.compare.plan import Plan
-from histozoo.evaluate.compare.standings import METRICS, Standings, standings
+from histozoo.evaluate.compare.standings import METRICS, Standings, resampled, standings
 from histozoo.evaluate.encoders import Encoder, encoder
 from histozoo.evaluate.resampling import Floats
 from histozoo.studies import rungs
@@ -94,14 +93,8 @@ def _asked(
     found: Standings, cells: Sequence[Cell], settings: Ladder
 ) -> Iterator[tuple[Asked, float, Floats]]:
     one = cells[0]
-    values_C, resampled_RC = scored.bootstrap(
-        one.labels_N,
-        np.stack([c.scores_NK for c in cells]),
-        one.groups_N,
-        metric=found.metric,
-        seed=settings.seeds[0],
-        fold_N=one.fold_N,
-        resamples=settings.resamples,
+    values_C, resampled_RC = resampled(
+        cells, metric=found.metric, seed=settings.seeds[0], resamples=settings.resamples
     )
     places = {model: [i for i, c in enumerate(cells) if c.model == model] for model in found.models}
     for second in (RANDOM, SUPERVISED):

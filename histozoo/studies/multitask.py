@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from histozoo.evaluate import scored
 from histozoo.evaluate.compare.cells import Cell
 from histozoo.evaluate.compare.measure import measure
 from histozoo.evaluate.compare.plan import RANDOM_SEEDS, Plan, columns
-from histozoo.evaluate.compare.standings import METRICS, Standings, offered, standings
+from histozoo.evaluate.compare.standings import METRICS, Standings, offered, resampled, standings
 from histozoo.evaluate.compare.table import crowned
 from histozoo.evaluate.resampling import Floats
 from histozoo.studies.comparing import Answer, Asked, decide, sentences
@@ -109,14 +108,8 @@ def _asked(
     found: Standings, cells: Sequence[Cell], settings: Multitask, marked: bool
 ) -> Iterator[tuple[Asked, float, Floats]]:
     one = cells[0]
-    values_C, resampled_RC = scored.bootstrap(
-        one.labels_N,
-        np.stack([c.scores_NK for c in cells]),
-        one.groups_N,
-        metric=found.metric,
-        seed=settings.seeds[0],
-        fold_N=one.fold_N,
-        resamples=settings.resamples,
+    values_C, resampled_RC = resampled(
+        cells, metric=found.metric, seed=settings.seeds[0], resamples=settings.resamples
     )
     first, *others = ([i for i, c in enumerate(cells) if c.model == model] for model in found.models)
     for second, places in zip(found.models[1:], others, strict=True):

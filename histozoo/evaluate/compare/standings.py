@@ -171,18 +171,31 @@ def offered(cells: Sequence[Cell]) -> list[str]:
     return [*METRICS, *([CALIBRATION] if all(c.probabilities for c in cells) else [])]
 
 
-def _task(cells: Sequence[Cell], models: Sequence[str], metric: str, seed: int, resamples: int) -> _Task:
-    ordered = [c for model in models for c in cells if c.model == model]
-    first = ordered[0]
-    values_C, resampled_RC = scored.bootstrap(
-        first.labels_N,
-        np.stack([c.scores_NK for c in ordered]),
-        first.groups_N,
+def resampled(cells: Sequence[Cell], *, metric: str, seed: int, resamples: int) -> tuple[Floats, Floats]:
+    """Returns the value of each cell `[C]`, and on resamples of the groups `[R, C]`, wider where folds share training rows.
+
+    Args:
+        cells: Of one task and protocol.
+        metric: What of them.
+        seed: Of the resamples; the same groups are drawn for all cells.
+        resamples: How many.
+    """
+    one = cells[0]
+    return scored.bootstrap(
+        one.labels_N,
+        np.stack([c.scores_NK for c in cells]),
+        one.groups_N,
         metric=metric,
-        fold_N=first.fold_N,
+        fold_N=one.fold_N,
         seed=seed,
         resamples=resamples,
     )
+
+
+def _task(cells: Sequence[Cell], models: Sequence[str], metric: str, seed: int, resamples: int) -> _Task:
+    ordered = [c for model in models for c in cells if c.model == model]
+    first = ordered[0]
+    values_C, resampled_RC = resampled(ordered, metric=metric, seed=seed, resamples=resamples)
     columns = [[i for i, c in enumerate(ordered) if c.model == model] for model in models]
     values_M = np.array([values_C[places].mean() for places in columns])
     resampled_RM = np.stack([resampled_RC[:, places].mean(1) for places in columns], 1)
