@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from histozoo.errors import UsageError
-from histozoo.experiment_values import check_keys, convert, fill, table, wrong
+from histozoo.experiment_values import check_keys, convert, fill, read_toml, table, wrong
 from histozoo.registry import check_name
 
 
@@ -131,15 +130,7 @@ def glance(path: str | Path, **overrides: Any) -> dict[str, Any]:
         UsageError: `HZ-U41` no such file or no TOML, `HZ-U42` unknown key.
     """
     path = Path(path)
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(
-            "HZ-U41",
-            f"cannot read the experiment: {error}",
-            where=path,
-            next_step="see experiments/ for examples",
-        ) from error
+    raw = read_toml(path, what="experiment", next_step="see experiments/ for examples")
     merged = {
         k: {**raw[k], **v}
         for k, v in overrides.items()

@@ -6,6 +6,7 @@ import ast
 import difflib
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from histozoo.errors import UsageError
@@ -17,6 +18,20 @@ _CHOICES = {
     "schedule": ("constant", "cosine"),
     "loss": ("batch_mean", "task_mean"),
 }
+
+
+def read_toml(path: Path, *, what: str, next_step: str) -> dict[str, Any]:
+    """Returns what a TOML file says.
+
+    Raises:
+        UsageError: `HZ-U41`, no such file or no TOML; it names `what` the file is, and `next_step`.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(
+            "HZ-U41", f"cannot read the {what}: {error}", where=path, next_step=next_step
+        ) from error
 
 
 def check_keys(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from histozoo.errors import UsageError
-from histozoo.experiment_values import check_keys
+from histozoo.experiment_values import check_keys, read_toml
 from histozoo.studies.settings import KINDS, Settings
 
 _TEXTS = ("name", "kind", "title", "question", "source", "expected")
@@ -85,15 +84,7 @@ def read(path: str | Path, *, preset: str, changed: Mapping[str, Any] | None = N
             a key that is missing.
     """
     path = Path(path)
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(
-            "HZ-U41",
-            f"cannot read the study: {error}",
-            where=path,
-            next_step="see experiments/studies/ for the studies there are",
-        ) from error
+    raw = read_toml(path, what="study", next_step="see experiments/studies/ for the studies there are")
     texts = {key: _text(key, raw.pop(key, None), path) for key in _TEXTS}
     presets = raw.pop("preset", {})
     kind = KINDS[_one_of("kind", texts["kind"], tuple(KINDS), path)]
