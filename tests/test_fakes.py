@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 import signal
 import socket
+import time
 import urllib.request
 from pathlib import Path
 
@@ -207,6 +209,18 @@ def test_down_hub_serves_nobody_and_comes_back(hub: Hub, oid: str, waits: list[f
             fetch("config.json")
     assert len(hub.log) == seen
     assert fetch("config.json") == b"{}"
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_down_hub_refuses_although_a_forked_worker_holds_its_listener(hub: Hub) -> None:
+    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+    worker.start()
+    try:
+        with hub.down(), pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", int(hub.url.rpartition(":")[2])), timeout=5)
+    finally:
+        worker.kill()
+        worker.join()
 
 
 def test_publish_and_read_back(hub: Hub) -> None:
