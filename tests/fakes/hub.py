@@ -167,7 +167,7 @@ class _Server(http.server.ThreadingHTTPServer):
 
     def close(self) -> None:
         self.shutdown()
-        with suppress(OSError):  # a forked worker may hold a copy of the listener: closing ours alone would leave it open
+        with suppress(OSError):  # a forked worker may hold the listener too: closing ours would leave it open
             self.socket.shutdown(socket.SHUT_RDWR)
         self.server_close()
         for connection in list(self.open):  # keep-alive connections outlive the listener
