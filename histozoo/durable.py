@@ -207,6 +207,27 @@ def sync_tree(folder: Path) -> None:
     _sync(folder)
 
 
+def check_folder(folder: str | Path) -> None:
+    """Refuses a folder that could not be made or written, by a file that is written and removed: before the work, not after it.
+
+    Leaves nothing, not even a folder that was not there: the file is written into the nearest one that is.
+
+    Raises:
+        ResourceError: `HZ-F42`, the disk is full or the folder cannot be written.
+    """
+    folder = Path(folder)
+    nearest = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
+    probe = _temporary(nearest / "probe")
+    try:
+        with probe.open("xb") as file:
+            _write(file.fileno(), b"\0")
+    except OSError as error:
+        raise resource_error(folder, 0, error) from error
+    finally:
+        with suppress(OSError):  # must not hide the error that is on its way
+            probe.unlink(missing_ok=True)
+
+
 def remove_stale(folder: str | Path) -> int:
     """Removes what killed processes left half-written in `folder`; returns the number of bytes freed."""
     freed = 0

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from histozoo import card
+from histozoo import card, durable
 from histozoo.cli import app
 from histozoo.evaluate.finetune import settings
 from histozoo.tasks import TASKS
@@ -125,6 +127,55 @@ def test_rows_are_recorded_on_the_entry_once(house: Path, made: Path) -> None:
 def test_i75_what_has_no_entry_is_refused_before_it_is_measured(house: Path, made: Path) -> None:
     result = call("colour-histogram", "--task", "drawn_new", "--record", *places(house, made), code=2)
     assert "HZ-I75" in result.stderr and not (house / "out").exists()
+
+
+def refuse_to_write(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Makes a folder read-only, for root too."""
+    write = durable._write
+
+    def writing(descriptor: int, data: bytes | memoryview) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").resolve().parent == folder.resolve():
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        write(descriptor, data)
+
+    monkeypatch.setattr(durable, "_write", writing)
+
+
+@pytest.mark.parametrize("option", ["--out", "--cache"])
+def test_f42_a_folder_that_cannot_be_written_is_refused_before_it_is_measured(
+    house: Path, made: Path, option: str
+) -> None:
+    (house / "file").write_text("in the way")
+    given = {"--out": house / "out", "--cache": made / "cache", option: house / "file" / "below"}
+    chosen = [part for pair in given.items() for part in pair]
+    result = call(NAME, "--task", "drawn_new", "--protocol", "knn", *chosen, "--device", "cpu", code=5)
+    assert "HZ-F42" in result.stderr and "file/below" in result.stderr and "next:" in result.stderr
+    assert result.stdout == "" and not (house / "out").exists()
+
+
+def test_f42_slides_and_a_run_alone_are_not_measured_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from histozoo.evaluate import corpus
+    from histozoo.evaluate.compare import slide_files
+
+    for module, name in ((corpus, "measure"), (slide_files, "run")):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("it was measured"))
+    (tmp_path / "file").write_text("in the way")
+    below = tmp_path / "file" / "below"
+    for arguments in ([tmp_path, "--cache", below], ["x", "--slides", "s.csv", "--out", below]):
+        assert "HZ-F42" in call(*arguments, code=5).stderr
+
+
+def test_f42_an_entry_that_cannot_be_written_is_refused_before_it_is_measured(
+    house: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_to_write(monkeypatch, house / "zoo")
+    measured = [NAME, "--task", "drawn_new", "--protocol", "knn", "--resamples", 200, *places(house, made)]
+    result = call(*measured, "--record", code=5)
+    assert "HZ-F42" in result.stderr and "Read-only file system" in result.stderr
+    assert result.stdout == "" and not (house / "out").exists()
+    call(*measured)
 
 
 def test_seeds_and_shares_of_a_fine_tuning(house: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

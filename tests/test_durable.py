@@ -153,6 +153,18 @@ def test_unwritable_folder_says_so(tmp_path: Path) -> None:
         durable.write_bytes(tmp_path / "file" / "below", NEW)
 
 
+def test_a_folder_is_tried_before_the_work_and_nothing_is_left(tmp_path: Path) -> None:
+    durable.check_folder(tmp_path / "new" / "below")
+    durable.check_folder(tmp_path)
+    assert files(tmp_path) == []
+    (tmp_path / "file").write_bytes(OLD)
+    with pytest.raises(ResourceError, match=r"HZ-F42 .* a file stands where a folder is needed"):
+        durable.check_folder(tmp_path / "file" / "below")
+    with no_space(0), pytest.raises(ResourceError, match="HZ-F42 the disk is full"):
+        durable.check_folder(tmp_path / "new")
+    assert files(tmp_path) == ["file"]
+
+
 def test_no_nan_in_json(path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         durable.write_json(path, float("nan"))

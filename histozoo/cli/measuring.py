@@ -144,7 +144,7 @@ def _slide_files(
     device: str,
     resamples: int,
 ) -> None:
-    from histozoo import devices
+    from histozoo import devices, durable
     from histozoo.evaluate.compare.slide_files import SlidePlan, run
 
     plan = SlidePlan(
@@ -155,6 +155,7 @@ def _slide_files(
         out=target,
         device=str(devices.choose(device)),
     )
+    durable.check_folder(target)
     command = shlex.join(["histozoo", *sys.argv[1:]])
     out.print(run(plan, resamples=resamples, command=command, say=_say), markup=False, soft_wrap=True)
     _say(f"page: {target / 'results.html'}")
@@ -174,6 +175,8 @@ def _own_tasks(models: list[str], without: list[Path], **options: Any) -> None:
             got=", ".join(models),
             next_step="`histozoo tasks` lists the pool",
         )
+    for folder in (run, options["cache"]):
+        durable.check_folder(folder)
     reports = [corpus.measure(run, out=run / "trained_tasks.json", **options)]
     if without:
         reports.append(leave_out.study(without, out=run / "leave_one_lineage_out.json", **options))
@@ -186,11 +189,16 @@ def _own_tasks(models: list[str], without: list[Path], **options: Any) -> None:
 def _side_by_side(
     names: list[str], plan: dict[str, Any], *, device: str, resamples: int, record: bool
 ) -> None:
-    from histozoo import devices
+    from histozoo import devices, durable
+    from histozoo.evaluate.compare import record as recording
     from histozoo.evaluate.compare import run
-    from histozoo.evaluate.compare.plan import Plan, columns
+    from histozoo.evaluate.compare.plan import Plan, check, columns
 
     chosen = Plan(columns=columns(names), device=str(devices.choose(device)), **plan)
+    check(chosen)
+    # What is written at the end is tried at the beginning: there may be hours between.
+    for folder in (chosen.out, chosen.cache, *([recording.target(names[0]).parent] if record else [])):
+        durable.check_folder(folder)
     command = shlex.join(["histozoo", *sys.argv[1:]])
     tables = run.run(chosen, resamples=resamples, command=command, record=record, say=_say)
     out.print(tables, markup=False, soft_wrap=True)
