@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -367,6 +368,26 @@ def test_plots_stand_alone_and_put_values_where_they_belong() -> None:
         [c.get("stroke") for c in d.iter(f"{space}circle") if c.get("r") == "4"] for d in (drawing, shifted)
     ]
     assert inks[1][0] == inks[0][1] != inks[0][0]
+
+
+@pytest.mark.parametrize(
+    ("series", "sizes", "spread"),
+    [
+        (2, (1, 4), 9),
+        (11, (25, 50, 75, 100), 24),
+        (11, (1, 2, 2000), 0.3 * 576 / math.log2(2000)),
+        (11, (7,), 24),
+    ],
+)
+def test_curves_stand_beside_one_another_and_near_their_size(
+    series: int, sizes: tuple[int, ...], spread: float
+) -> None:
+    space = "{http://www.w3.org/2000/svg}"
+    lines = {f"s{i}": [(size, 0.5, 0.4, 0.6) for size in sizes] for i in range(series)}
+    drawn = ET.fromstring(curves(lines, label="m", below="n")).findall(f"{space}polyline")
+    x_LS = np.array([[float(p.split(",")[0]) for p in line.get("points", "").split()] for line in drawn])
+    assert np.allclose(np.ptp(x_LS, axis=0), spread, atol=0.2) and (np.diff(x_LS, axis=0) > 0).all()
+    assert x_LS.mean(0)[0] == pytest.approx(94, abs=0.1)  # shifted to both sides alike
 
 
 def test_one_size_and_one_value_can_be_drawn() -> None:

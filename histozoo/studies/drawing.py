@@ -6,11 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 from histozoo.evaluate.compare.plots import colour
 
 _LEFT, _PLOT, _RIGHT, _LINE, _GAP, _HEAD = 250, 560, 24, 15, 11, 12
 _GRID, _DIM = "#e3e6ec", "#626878"
+# Curves at one size: pixels from one to the next, at most over all of them, and at most as a share of the way to the next size.
+_APART, _SPREAD, _SHARE = 9.0, 24.0, 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,7 @@ def curves(
     below: str,
     floor: tuple[float, str] | None = None,
 ) -> str:
-    """Returns a curve with a band per series over sizes on a scale of doublings.
+    """Returns a curve with a band per series over sizes on a scale of doublings; series stand a little beside one another at each size.
 
     Args:
         lines: Series -> (size, value, low, high), sizes ascending.
@@ -90,8 +93,9 @@ def curves(
     if floor:
         marks.append(_broken(axis.at(floor[0]), left, right, floor[1]))
     marks += [_words(x, bottom + 18, f"{s:,}", anchor="middle", dim=True) for s, x in x_of.items()]
+    apart = _apart(len(series), list(x_of.values()))
     for i, line in enumerate(lines.values()):
-        shifted = [(x_of[s] + 9 * (i - (len(series) - 1) / 2), *map(axis.at, rest)) for s, *rest in line]
+        shifted = [(x_of[s] + apart * (i - (len(series) - 1) / 2), *map(axis.at, rest)) for s, *rest in line]
         path = " ".join(f"{x:.1f},{v:.1f}" for x, v, _, _ in shifted)
         marks.append(f'<polyline points="{path}" fill="none" stroke="{colour(i)}" stroke-width="1.5"/>')
         marks += [_bar(x, v, low, high, colour(i)) for x, v, low, high in shifted]
@@ -127,6 +131,12 @@ class _Axis:
 
     def at(self, value: float) -> float:
         return self.first + (self.last - self.first) * (value - self.low) / (self.high - self.low)
+
+
+def _apart(series: int, xs: Sequence[float]) -> float:
+    """Returns how far neighbouring series are shifted so that their bars can be told apart, and a point still belongs to its size."""
+    widest = min([_SPREAD, *(_SHARE * (b - a) for a, b in pairwise(xs))])
+    return min(_APART, widest / max(1, series - 1))
 
 
 def _dot(dot: Dot, ink: str, axis: _Axis, y: float) -> str:
