@@ -104,7 +104,7 @@ def test_the_page_tells_every_number_of_the_table(found: list[Standings]) -> Non
         if row.total_low is not None:
             assert f"[{row.total_low:.3f}, {row.total_high:.3f}]" in text
     for v in found[0].verdicts:
-        assert f"{v.p_holm:.4f}" in text and v.outcome in text
+        assert v.outcome in text and (v.p_holm is None or f"{v.p_holm:.4f}" in text)
     assert "0.660 [0.400, 0.600]" in text, "the spread of 16 shots"
     assert FACTS["command"] in text and "seeds 0, 1" in text
 

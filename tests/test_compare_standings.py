@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
+from scipy.stats import norm, t
 
 from histozoo.errors import UsageError
 from histozoo.evaluate import scored
 from histozoo.evaluate.compare.cells import Cell
 from histozoo.evaluate.compare.shots import few_shots
 from histozoo.evaluate.compare.standings import CALIBRATION, FEWEST, METRICS, offered, standings
+from histozoo.evaluate.compare.table import table
+from histozoo.evaluate.few_groups import NOT_CALLED
 from histozoo.evaluate.seeds import over_seeds
 from histozoo.evaluate.verdicts import NO_WINNER
 from tests.fakes.compared import cell, guesses
@@ -48,9 +52,10 @@ def test_values_and_intervals_are_those_of_scored(metric: str) -> None:
             seed=3,
             resamples=500,
         )
-        assert (v.difference, v.low, v.high) == pytest.approx(
-            (difference.value, difference.low, difference.high), abs=1e-12
-        )
+        groups, value = difference.n_groups, difference.value  # further from the value, for few groups
+        wide = math.sqrt(groups / (groups - 1)) * t.ppf(0.975, groups - 1) / norm.ppf(0.975)
+        ends = (value + wide * (end - value) for end in difference.interval)
+        assert (v.difference, v.low, v.high) == pytest.approx((value, *ends), abs=1e-12)
 
 
 def test_seeds_are_averaged_and_their_spread_is_told() -> None:
@@ -101,6 +106,26 @@ def test_what_a_model_was_trained_on_is_told_and_not_ranked() -> None:
     clean = standings([c for c in cells if c.task != TASKS[0]], resamples=500)
     assert found.podium is not None and found.podium == clean.podium
     assert {v.task for v in found.verdicts} == set(TASKS)
+    told = {v.task: (v.outcome, v.p_holm) for v in found.verdicts}
+    assert told[TASKS[0]] == (NOT_CALLED, None) and told[TASKS[1]][0] == "good"
+    assert "not called (trained on it)" in table(found)
+
+
+def test_five_groups_are_told_and_not_called() -> None:
+    cells = [keep(c, groups=5) if c.task == TASKS[0] else c for c in side_by_side(TASKS[:2])]
+    few, enough = standings(cells, resamples=2000).verdicts
+    assert (few.outcome, few.p_holm, enough.outcome) == (NOT_CALLED, None, "good")
+    assert few.low > 0, "its interval alone would have called it"
+    assert "not called (5 groups, 6 are the fewest)" in table(standings(cells, resamples=2000))
+
+
+def keep(c: Cell, *, groups: int) -> Cell:
+    """The first groups of a cell."""
+    rows = np.isin(c.groups_N, np.unique(c.groups_N)[:groups])
+    fold_N = None if c.fold_N is None else c.fold_N[rows]
+    return dataclasses.replace(
+        c, labels_N=c.labels_N[rows], scores_NK=c.scores_NK[rows], groups_N=c.groups_N[rows], fold_N=fold_N
+    )
 
 
 def test_fewer_than_six_lineages_crown_nobody() -> None:

@@ -8,6 +8,7 @@ import scipy.stats
 
 from histozoo.errors import UsageError
 from histozoo.evaluate import scored
+from histozoo.evaluate.few_groups import FEWEST, NOT_CALLED
 from histozoo.evaluate.multiple import detectable, holm, p_value
 from histozoo.evaluate.ranks import average_rank
 from histozoo.evaluate.resampling import percentiles
@@ -15,6 +16,7 @@ from histozoo.evaluate.seeds import over_seeds
 from histozoo.evaluate.verdicts import NO_WINNER, compare, over_tasks, winner
 
 MODELS = ("a", "b", "c")
+MANY = 10**9  # groups: Student's t is the normal law
 
 
 def normal(means, *, spread: float = 0.05, resamples: int = 4000, seed: int = 0):
@@ -111,7 +113,7 @@ def test_more_comparisons_need_a_larger_difference():
 def test_one_task_with_a_winner_and_one_without():
     clear, resampled = normal([0.9, 0.6, 0.5])
     close, resampled_too = normal([0.9, 0.89, 0.5], seed=1)
-    found = compare(["clear", "close"], MODELS, [clear, close], [resampled, resampled_too])
+    found = compare(["clear", "close"], MODELS, [clear, close], [resampled, resampled_too], groups=[MANY] * 2)
     assert [(v.task, v.first, v.second) for v in found[:3]] == [
         ("clear", *pair) for pair in itertools.combinations(MODELS, 2)
     ]
@@ -126,10 +128,10 @@ def test_one_task_with_a_winner_and_one_without():
 
 def test_what_would_win_alone_does_not_win_among_many():
     values_M, resampled = normal([0.62, 0.5], spread=0.04)
-    [alone] = compare(["t"], ("a", "b"), [values_M], [resampled])
+    [alone] = compare(["t"], ("a", "b"), [values_M], [resampled], groups=[MANY])
     assert alone.outcome == "a" and 0.01 < alone.p < 0.05
     tasks = [f"t{i}" for i in range(10)]
-    many = compare(tasks, ("a", "b"), [values_M] * 10, [resampled] * 10)
+    many = compare(tasks, ("a", "b"), [values_M] * 10, [resampled] * 10, groups=[MANY] * 10)
     assert {v.outcome for v in many} == {NO_WINNER}
     assert many[0].low > 0  # the interval itself is not corrected
     assert many[0].detectable > alone.detectable
@@ -137,22 +139,22 @@ def test_what_would_win_alone_does_not_win_among_many():
 
 def test_losses_are_won_by_the_lower():
     values_M, resampled = normal([0.2, 0.9])
-    [found] = compare(["t"], ("a", "b"), [values_M], [resampled], higher_is_better=False)
+    [found] = compare(["t"], ("a", "b"), [values_M], [resampled], higher_is_better=False, groups=[MANY])
     assert found.outcome == "a" and found.difference < 0
     assert over_tasks(("a", "b"), [values_M] * 6, [resampled] * 6, higher_is_better=False).outcome == "a"
 
 
 def test_a_model_named_is_the_only_one_compared_with():
     values_M, resampled = normal([0.9, 0.6, 0.5])
-    found = compare(["t"], MODELS, [values_M], [resampled], against="b")
+    found = compare(["t"], MODELS, [values_M], [resampled], against="b", groups=[MANY])
     assert [(v.first, v.second) for v in found] == [("a", "b"), ("b", "c")]
     with pytest.raises(UsageError, match="HZ-I65 there is no model 'd'"):
-        compare(["t"], MODELS, [values_M], [resampled], against="d")
+        compare(["t"], MODELS, [values_M], [resampled], against="d", groups=[MANY])
 
 
 def test_equal_models_have_no_winner_anywhere():
     resampled = np.tile(np.random.default_rng(0).random((500, 1)), (1, 2))
-    [found] = compare(["t"], ("a", "b"), [[0.5, 0.5]], [resampled])
+    [found] = compare(["t"], ("a", "b"), [[0.5, 0.5]], [resampled], groups=[MANY])
     assert (found.outcome, found.p, found.difference, found.low, found.high) == (NO_WINNER, 1.0, 0, 0, 0)
     podium = over_tasks(("a", "b"), [[0.5, 0.5]] * 3, [resampled] * 3)
     assert podium.outcome == NO_WINNER
@@ -181,24 +183,42 @@ def test_standings_are_the_average_ranks():
 def test_what_cannot_be_compared_is_refused():
     values_M, resampled = normal([0.9, 0.6])
     with pytest.raises(UsageError, match="HZ-I65 a comparison needs two models or more"):
-        compare(["t"], ("a", "a"), [values_M], [resampled])
+        compare(["t"], ("a", "a"), [values_M], [resampled], groups=[MANY])
     with pytest.raises(UsageError, match="HZ-I65 a comparison needs two models or more"):
-        compare(["t"], ("a",), [values_M[:1]], [resampled[:, :1]])
+        compare(["t"], ("a",), [values_M[:1]], [resampled[:, :1]], groups=[MANY])
     with pytest.raises(UsageError, match="HZ-I64 values and resamples are not of the same tasks and models"):
-        compare(["t", "u"], ("a", "b"), [values_M], [resampled])
+        compare(["t", "u"], ("a", "b"), [values_M], [resampled], groups=[MANY] * 2)
+    with pytest.raises(UsageError, match="HZ-I64 values and resamples are not of the same tasks and models"):
+        compare(["t"], ("a", "b"), [values_M], [resampled], groups=[MANY] * 2)
     with pytest.raises(UsageError, match="HZ-I62 a comparison needs every model's metric") as caught:
-        compare(["t", "u"], ("a", "b"), [values_M, [np.nan, 1]], [resampled] * 2)
+        compare(["t", "u"], ("a", "b"), [values_M, [np.nan, 1]], [resampled] * 2, groups=[MANY] * 2)
     assert caught.value.where == "u"
     with pytest.raises(UsageError, match="HZ-I65 too few resamples") as caught:
-        compare(list("tuvw"), ("a", "b"), [values_M] * 4, [resampled[:100]] * 4)
+        compare(list("tuvw"), ("a", "b"), [values_M] * 4, [resampled[:100]] * 4, groups=[MANY] * 4)
     assert "more than 159" in caught.value.expected
 
 
 def test_undefined_resamples_are_left_out_and_counted():
     values_M, resampled = normal([0.9, 0.6])
     resampled[:400, 0] = np.nan
-    [found] = compare(["t"], ("a", "b"), [values_M], [resampled])
+    [found] = compare(["t"], ("a", "b"), [values_M], [resampled], groups=[MANY])
     assert found.undefined == 400 and found.outcome == "a"
+
+
+def test_few_groups_and_seen_lineages_are_told_and_not_called_nor_counted():
+    clear, resampled = normal([0.9, 0.6])
+    two = {"tasks": ["t", "u"], "models": ("a", "b"), "values_TM": [clear] * 2, "resampled": [resampled] * 2}
+    [alone] = compare(["t"], ("a", "b"), [clear], [resampled], groups=[FEWEST])
+    for found in (
+        compare(**two, groups=[FEWEST, FEWEST - 1]),
+        compare(**two, groups=[FEWEST] * 2, seen=[("u", "b")]),
+    ):
+        assert [v.outcome for v in found] == ["a", NOT_CALLED]
+        assert found[0].p_holm == found[0].p and found[1].p_holm is None
+        assert found[0] == alone
+    few, many = (compare(["t"], ("a", "b"), [clear], [resampled], groups=[n])[0] for n in (FEWEST, MANY))
+    assert few.low < many.low < many.high < few.high and few.p > many.p
+    assert few.detectable > many.detectable
 
 
 # -- seeds --

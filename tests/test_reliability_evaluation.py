@@ -82,10 +82,15 @@ def test_62_undefined_resamples_are_excluded_and_their_number_is_stated(metric):
 def test_62_an_undefined_metric_never_enters_a_comparison():
     resampled = np.random.default_rng(0).random((500, 2))
     for value in (np.nan, None):
-        error = caught(lambda value=value: compare(["t"], ("a", "b"), [[0.5, value]], [resampled]))
+        error = caught(
+            lambda value=value: compare(["t"], ("a", "b"), [[0.5, value]], [resampled], groups=[9])
+        )
         assert error.code == "HZ-I62"
     nothing = np.full((500, 2), np.nan)
-    assert caught(lambda: compare(["t"], ("a", "b"), [[0.5, 0.6]], [nothing])).code in ("HZ-I62", "HZ-I65")
+    assert caught(lambda: compare(["t"], ("a", "b"), [[0.5, 0.6]], [nothing], groups=[9])).code in (
+        "HZ-I62",
+        "HZ-I65",
+    )
 
 
 # -- 63: groups, never tiles --

@@ -13,6 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from histozoo.cli import app
+from histozoo.evaluate import truncate
+from histozoo.evaluate.cut_scores import score_cuts
+from histozoo.evaluate.encoder_sources import trained
+from histozoo.evaluate.labelled import read as labelled_tiles
 from histozoo.evaluate.segment.pictures import SETS
 from histozoo.studies import folder, run
 from histozoo.studies.segmentation_report import BASELINE
@@ -166,12 +170,32 @@ def test_slides_compare_poolings_tuning_cuts_and_blocks(place: Path) -> None:
     told = {(r["model"], r["setting"]) for r in rows(out) if not r["minus"]}
     assert {(NAME, "fine-tuned"), (NAME, "before fine-tuning"), (NAME, "attention")} <= told
     assert {("random weights", "attention"), ("random weights", "mean")} <= told
-    assert any(setting.startswith("cut after") for _, setting in told)
+    check_cuts(place, [r for r in rows(out) if r["setting"].startswith("cut after")])
     text = (out / "report.md").read_text()
     assert "CKA of two seeds" in text and "## Shorter trunks of " in text
     assert list(out.glob("attention-*.png")) and not list(out.glob("heads/**/*.run"))
     names = folder.publish(out, place / "docs")
     assert not any(n.startswith("attention") for n in names) and f"cka-{NAME}.png" in names
+
+
+def check_cuts(place: Path, told: list[dict[str, str]]) -> None:
+    """Values and intervals of cuts are those of `score_cuts`, whose folds share their training rows as these do."""
+    one = trained(NAME)
+    labelled = labelled_tiles(
+        "drawn_nuclei", data_root=place / "data", tile_px=one.tile_px, cache=place / "c"
+    )
+    found = score_cuts(
+        one.block_features(labelled.tiles_NHWC, device="cpu"),
+        truncate.cuts(one.module(), tile_px=one.tile_px),
+        labelled,
+        seed=0,
+        resamples=2000,
+    )
+    for row, wanted in zip(told, found, strict=True):
+        value, low, high = (float(row[k]) for k in ("value", "low", "high"))
+        assert row["setting"] == f"cut after {wanted.cut.after}"
+        assert value == pytest.approx(wanted.score.value, abs=1e-6)
+        assert (low, high) == pytest.approx(wanted.score.interval, abs=0.03)  # resamples of their own
 
 
 def test_the_verb_runs_a_study_and_copies_its_report(place: Path) -> None:

@@ -1,21 +1,24 @@
 """Is one model better? On each task and over tasks, corrected for how often that was asked; "no winner" is an answer.
 
 What is compared are a metric's values on the same resamples of groups (`bootstrap` of histozoo.evaluate.scored or .statistics), so every
-difference is paired. histozoo.evaluate.multiple says what the p-value is and what its correction promises. numpy only.
+difference is paired. histozoo.evaluate.multiple says what the p-value is and what its correction promises, histozoo.evaluate.few_groups
+how few groups are allowed for. A comparison of fewer than six, or on a lineage that one of the two was trained on, is told and not called.
 
 Shapes: T tasks, M models, R resamples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from histozoo.errors import UsageError
+from histozoo.evaluate.few_groups import FEWEST, NOT_CALLED, p_widened, widened
 from histozoo.evaluate.multiple import ALPHA, detectable, holm, p_value
 from histozoo.evaluate.ranks import ranks, resampled_ranks
 from histozoo.evaluate.resampling import Floats, percentiles
@@ -31,12 +34,12 @@ class Verdict:
         task: Where, or `over tasks`.
         first, second: Their names.
         difference: The metric of `first` minus that of `second`; over tasks, their mean ranks' difference.
-        low, high: Its 95 % interval, not corrected.
+        low, high: Its 95 % interval, widened for few groups, not corrected for many comparisons.
         p: Two-sided p-value, not corrected.
-        p_holm: After Holm's correction over all comparisons made together.
+        p_holm: After Holm's correction over all comparisons that count; None where this one does not.
         detectable: The true difference that this test set would have shown in 4 of 5 cases, see `detectable`.
         undefined: Resamples without a difference, left out.
-        outcome: The name of the better model, or `no winner` where `p_holm` is not below 0.05.
+        outcome: The name of the better model, `no winner` where `p_holm` is not below 0.05, or `not called` where there is none.
     """
 
     task: str
@@ -46,7 +49,7 @@ class Verdict:
     low: float
     high: float
     p: float
-    p_holm: float
+    p_holm: float | None
     detectable: float
     undefined: int
     outcome: str
@@ -89,16 +92,20 @@ def compare(
     values_TM: ArrayLike,
     resampled: Sequence[Floats],
     *,
+    groups: Sequence[int],
+    seen: Collection[tuple[str, str]] = (),
     against: str | None = None,
     higher_is_better: bool = True,
 ) -> list[Verdict]:
-    """Returns a verdict for every task and pair of models, corrected for all of them together.
+    """Returns a verdict for every task and pair of models, corrected for all of them together that count.
 
     Args:
         tasks: Names of T tasks.
         models: Names of M models.
         values_TM: The metric of each model on each task.
         resampled: One `[R, M]` array per task, from `bootstrap`.
+        groups: Groups of each task, the unit resampled.
+        seen: Task and model where the model was trained on the task's lineage.
         against: Compare every other model with this one only: fewer questions, a milder correction. To be decided before looking.
         higher_is_better: False for losses.
 
@@ -107,6 +114,8 @@ def compare(
             than two models, no such model, or so few resamples that nothing could be found.
     """
     values_TM = _checked(tasks, models, values_TM, resampled)
+    if len(groups) != len(tasks):
+        raise _apart(f"groups of {len(tasks)} tasks", f"groups of {len(groups)}")
     pairs = [
         (a, b) for a, b in combinations(range(len(models)), 2) if against in (None, models[a], models[b])
     ]
@@ -115,8 +124,16 @@ def compare(
             "HZ-I65", f"there is no model {against!r} to compare with", expected=", ".join(models)
         )
     rows = [
-        (task, models[a], models[b], values_M[a] - values_M[b], values_RM[:, a] - values_RM[:, b])
-        for task, values_M, values_RM in zip(tasks, values_TM, resampled, strict=True)
+        _Row(
+            task,
+            models[a],
+            models[b],
+            values_M[a] - values_M[b],
+            values_RM[:, a] - values_RM[:, b],
+            of_task,
+            of_task >= FEWEST and not {(task, models[a]), (task, models[b])} & set(seen),
+        )
+        for task, values_M, values_RM, of_task in zip(tasks, values_TM, resampled, groups, strict=True)
         for a, b in pairs
     ]
     return _verdicts(rows, sign=1 if higher_is_better else -1)
@@ -153,7 +170,7 @@ def over_tasks(
     means_M = ranks(values_TM).mean(0)
     means_RM = resampled_ranks(values_TM, [sign * v for v in resampled], seed=seed)
     rows = [
-        ("over tasks", models[a], models[b], means_M[a] - means_M[b], means_RM[:, a] - means_RM[:, b])
+        _Row("over tasks", models[a], models[b], means_M[a] - means_M[b], means_RM[:, a] - means_RM[:, b])
         for a, b in combinations(range(len(models)), 2)
     ]
     verdicts = _verdicts(rows, sign=-1)  # a lower rank is better
@@ -169,34 +186,53 @@ def over_tasks(
     )
 
 
-_Row = tuple[str, str, str, float, Floats]
+class _Row(NamedTuple):
+    task: str
+    first: str
+    second: str
+    difference: float
+    d_R: Floats
+    groups: int | None = None  # over tasks: no number of groups would be right
+    counts: bool = True
+
+    @property
+    def spread_R(self) -> Floats:
+        return self.d_R if self.groups is None else widened(self.difference, self.d_R, self.groups)
+
+    @property
+    def p(self) -> float:
+        if self.groups is None:
+            return p_value(self.d_R)
+        return p_widened(self.difference, self.d_R, self.groups)
 
 
 def _verdicts(rows: Sequence[_Row], *, sign: int) -> list[Verdict]:
-    enough(min(int((~np.isnan(d_R)).sum()) for *_, d_R in rows), len(rows))
-    p_C = [p_value(d_R) for *_, d_R in rows]
+    counted = [row for row in rows if row.counts]
+    if counted:
+        enough(min(int((~np.isnan(row.d_R)).sum()) for row in counted), len(counted))
+    corrected = iter(holm([row.p for row in counted]).tolist())
     return [
-        _verdict(row, p=p, p_holm=float(p_holm), comparisons=len(rows), sign=sign)
-        for row, p, p_holm in zip(rows, p_C, holm(p_C), strict=True)
+        _verdict(row, p_holm=next(corrected) if row.counts else None, family=len(counted), sign=sign)
+        for row in rows
     ]
 
 
-def _verdict(row: _Row, *, p: float, p_holm: float, comparisons: int, sign: int) -> Verdict:
-    task, first, second, value, d_R = row
-    low, high = percentiles(d_R)
-    better = first if sign * (low + high) > 0 else second
+def _verdict(row: _Row, *, p_holm: float | None, family: int, sign: int) -> Verdict:
+    low, high = percentiles(row.spread_R)
+    better = row.first if sign * (low + high) > 0 else row.second
+    called = better if p_holm is not None and p_holm < ALPHA else NO_WINNER
     return Verdict(
-        task=task,
-        first=first,
-        second=second,
-        difference=float(value),
+        task=row.task,
+        first=row.first,
+        second=row.second,
+        difference=float(row.difference),
         low=low,
         high=high,
-        p=p,
+        p=row.p,
         p_holm=p_holm,
-        detectable=detectable(d_R, comparisons=comparisons),
-        undefined=int(np.isnan(d_R).sum()),
-        outcome=better if p_holm < ALPHA else NO_WINNER,
+        detectable=detectable(row.spread_R, comparisons=max(1, family)),
+        undefined=int(np.isnan(row.d_R).sum()),
+        outcome=NOT_CALLED if p_holm is None else called,
     )
 
 
@@ -213,11 +249,9 @@ def _checked(
         or len(resampled) != len(tasks)
         or shapes != {(len(models),)}
     ):
-        raise UsageError(
-            "HZ-I64",
-            "values and resamples are not of the same tasks and models",
-            expected=f"{len(tasks)} tasks and {len(models)} models",
-            got=f"values {values_TM.shape}, resamples of {len(resampled)} tasks, models {sorted(shapes)}",
+        raise _apart(
+            f"{len(tasks)} tasks and {len(models)} models",
+            f"values {values_TM.shape}, resamples of {len(resampled)} tasks, models {sorted(shapes)}",
         )
     if len(set(models)) < 2 or len(set(models)) < len(models):
         raise UsageError("HZ-I65", "a comparison needs two models or more, by different names", got=models)
@@ -225,6 +259,12 @@ def _checked(
         task = tasks[int(np.flatnonzero(np.isnan(values_TM).any(1))[0])]
         raise UsageError("HZ-I62", "a comparison needs every model's metric on every task", where=task)
     return values_TM
+
+
+def _apart(expected: str, got: str) -> UsageError:
+    return UsageError(
+        "HZ-I64", "values and resamples are not of the same tasks and models", expected=expected, got=got
+    )
 
 
 def enough(resamples: int, comparisons: int) -> None:

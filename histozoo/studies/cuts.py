@@ -15,16 +15,19 @@ import numpy as np
 from histozoo import durable
 from histozoo.evaluate import statistics, truncate
 from histozoo.evaluate.encoders import Encoder, digest
+from histozoo.evaluate.few_groups import FEWEST, widened
+from histozoo.evaluate.folds import grouped_folds
 from histozoo.evaluate.labelled import LabelledTiles, read
 from histozoo.evaluate.multiple import ALPHA
 from histozoo.evaluate.resampling import Floats, Ints, percentiles
-from histozoo.studies.comparing import FEWEST, Answer, Asked, decide, sentences, widened
+from histozoo.studies.comparing import Answer, Asked, decide, sentences
 from histozoo.studies.document import Section, Table
 from histozoo.studies.folder import Bench
 from histozoo.studies.outcome import SEEN, differences, row, spelled
 from histozoo.studies.settings import Slides
 
 _METRIC = "balanced_accuracy"
+_FOLDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,7 @@ class _Probed:
     labelled: LabelledTiles
     costs: tuple[truncate.Cut, ...]
     guesses_CN: Ints
+    fold_N: Ints
 
     @property
     def seen(self) -> bool | None:
@@ -99,7 +103,7 @@ def _probed(one: Encoder, labelled: LabelledTiles, settings: Slides, bench: Benc
         for cut in costs:
             bench.say(f"{labelled.task}: {one.label} up to {cut.after}")
             f_ND = blocks[cut.after]
-            found = probe(f_ND, labelled.labels_N, labelled.groups_N, seed=settings.seed)
+            found = probe(f_ND, labelled.labels_N, labelled.groups_N, seed=settings.seed, folds=_FOLDS)
             guesses[cut.after] = found.guesses_N.tolist()
         durable.write_json(path, guesses)
     return _Probed(
@@ -107,6 +111,7 @@ def _probed(one: Encoder, labelled: LabelledTiles, settings: Slides, bench: Benc
         labelled=labelled,
         costs=costs,
         guesses_CN=np.array([guesses[c.after] for c in costs], dtype=np.int64),
+        fold_N=grouped_folds(labelled.labels_N, labelled.groups_N, seed=settings.seed, folds=_FOLDS),
     )
 
 
@@ -116,6 +121,7 @@ def _drawn(p: _Probed, settings: Slides) -> Floats:
         p.guesses_CN,
         p.labelled.groups_N,
         classes=len(p.labelled.classes),
+        fold_N=p.fold_N,
         seed=settings.seed,
         resamples=settings.resamples,
     )

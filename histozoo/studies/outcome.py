@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from histozoo.studies.comparing import NOT_CALLED, Answer
+from histozoo.evaluate.few_groups import NOT_CALLED
+from histozoo.studies.comparing import Answer
 from histozoo.studies.document import Section, Table
 
 SEEN = {True: "trained on it", False: "new", None: "unknown"}

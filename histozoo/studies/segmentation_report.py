@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from histozoo.evaluate.few_groups import NOT_CALLED
 from histozoo.evaluate.resampling import Estimate
 from histozoo.evaluate.segment.curves import estimate, of_groups
 from histozoo.evaluate.segment.report import summarise
 from histozoo.evaluate.segment.study import Scores
-from histozoo.studies.comparing import NOT_CALLED, Answer, sentences
+from histozoo.studies.comparing import Answer, sentences
 from histozoo.studies.document import Block, Plot, Points, Section, Table
 from histozoo.studies.drawing import curves
 from histozoo.studies.machine import spell

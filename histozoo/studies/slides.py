@@ -20,7 +20,7 @@ from histozoo.evaluate.labelled import read
 from histozoo.evaluate.resampling import Floats
 from histozoo.evaluate.slides import topk
 from histozoo.evaluate.slides.bags import Bags, from_tiles
-from histozoo.evaluate.slides.crossval import FoldResult
+from histozoo.evaluate.slides.crossval import FoldResult, slide_folds
 from histozoo.evaluate.slides.study import Plan, study
 from histozoo.studies import slides_report as words
 from histozoo.studies.changes import changed as changed_in
@@ -138,6 +138,7 @@ def _found(out: Path, bags: Bags, settings: Slides, name: str) -> dict[tuple[str
         np.concatenate(list(stacks.values())),
         np.asarray(bags.patients),
         metric=METRIC,
+        fold_N=slide_folds(bags, folds=settings.folds, seed=settings.seed),
         seed=settings.seed,
         resamples=settings.resamples,
     )

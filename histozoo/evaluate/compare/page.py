@@ -11,8 +11,8 @@ from histozoo.evaluate.compare.looking import Looked
 from histozoo.evaluate.compare.plots import colour, intervals
 from histozoo.evaluate.compare.rows import Row
 from histozoo.evaluate.compare.standings import METRICS, Standings
-from histozoo.evaluate.compare.table import by_model, counted, crowned, interval
-from histozoo.evaluate.verdicts import NO_WINNER, Verdict
+from histozoo.evaluate.compare.table import by_model, called, counted, crowned, interval
+from histozoo.evaluate.verdicts import Verdict
 
 PLAIN = {
     "balanced_accuracy": "the share of tiles called rightly, each class counting the same; guessing gives 1 by the number of classes",
@@ -113,7 +113,7 @@ def _ranks(found: Standings) -> str:
 def _differences(found: Standings) -> str:
     if not found.verdicts:
         return ""
-    rows = "".join(_difference(v) for v in found.verdicts)
+    rows = "".join(_difference(v, found) for v in found.verdicts)
     return (
         f"<h3>{escape(found.models[0])} minus each other model, on the same patients</h3><div class='scroll'><table><tr><th>task</th>"
         "<th>compared with</th><th class='n'>difference</th><th class='n'>p, corrected</th><th>better</th>"
@@ -122,11 +122,12 @@ def _differences(found: Standings) -> str:
     )
 
 
-def _difference(v: Verdict) -> str:
-    won = "" if v.outcome == NO_WINNER else " class='won'"
+def _difference(v: Verdict, found: Standings) -> str:
+    won = " class='won'" if v.outcome in (v.first, v.second) else ""
+    p = "" if v.p_holm is None else f"{v.p_holm:.4f}"
     return (
         f"<tr><td>{escape(v.task)}</td><td>{escape(v.second)}</td><td class='n'>{v.difference:+.3f} [{v.low:+.3f}, {v.high:+.3f}]</td>"
-        f"<td class='n'>{v.p_holm:.4f}</td><td{won}>{escape(v.outcome)}</td><td class='n'>{v.detectable:.3f}</td></tr>"
+        f"<td class='n'>{p}</td><td{won}>{escape(called(v, found))}</td><td class='n'>{v.detectable:.3f}</td></tr>"
     )
 
 

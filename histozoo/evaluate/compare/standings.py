@@ -16,7 +16,7 @@ from histozoo.errors import UsageError
 from histozoo.evaluate import scored
 from histozoo.evaluate.calibration import METRICS as OF_PROBABILITIES
 from histozoo.evaluate.compare.cells import Cell
-from histozoo.evaluate.compare.rows import Row, row
+from histozoo.evaluate.compare.rows import SEEN, Row, row
 from histozoo.evaluate.compare.shots import FewShots, few_shots
 from histozoo.evaluate.resampling import Floats
 from histozoo.evaluate.verdicts import NO_WINNER, Podium, Verdict, compare, over_tasks
@@ -40,7 +40,7 @@ class Standings:
         higher_is_better: Direction of the metric.
         models: In the order given; the first is what the others are compared with.
         rows: Every model on every task.
-        verdicts: The first model against every other, on every task, corrected for all of them together.
+        verdicts: The first model against every other, on every task, corrected for all of them together that count.
         clean: Tasks whose lineage no compared model is known to have seen.
         lineages: Lineages of these tasks; below `FEWEST`, every outcome over tasks is `no winner`.
         podium: Ranks over the clean tasks; None where there are fewer than two or one model.
@@ -141,6 +141,8 @@ def _verdicts(measured: Sequence[_Task], models: Sequence[str], metric: str) -> 
         models,
         [t.values_M for t in measured],
         [t.resampled_RM for t in measured],
+        groups=[t.rows[0].n_groups for t in measured],
+        seen={(r.task, r.model) for t in measured for r in t.rows if r.seen == SEEN[True]},
         against=models[0],
         higher_is_better=scored.METRICS[metric],
     )

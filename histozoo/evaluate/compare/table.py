@@ -13,9 +13,12 @@ from histozoo import durable
 from histozoo.evaluate.compare import looking
 from histozoo.evaluate.compare.looking import Looked
 from histozoo.evaluate.compare.plan import SLIDES
-from histozoo.evaluate.compare.rows import Row, tidy
+from histozoo.evaluate.compare.rows import SEEN, Row, tidy
 from histozoo.evaluate.compare.shots import FewShots
 from histozoo.evaluate.compare.standings import FEWEST, Standings
+from histozoo.evaluate.few_groups import FEWEST as FEWEST_GROUPS
+from histozoo.evaluate.few_groups import NOT_CALLED
+from histozoo.evaluate.verdicts import Verdict
 
 HEAD = (
     "protocol", "task", "lineage", "model", "setting", "metric", "value", "low", "high", "n", "n_groups", "n_models", "seed_sd",
@@ -160,16 +163,25 @@ def by_model(shots: Sequence[FewShots]) -> dict[tuple[str, str], list[FewShots]]
 def _differences(found: Standings) -> list[str]:
     if not found.verdicts:
         return []
-    lines = [
-        "",
-        f"{found.models[0]} minus the others; p after Holm's correction over {len(found.verdicts)} comparisons",
-    ]
+    family = sum(v.p_holm is not None for v in found.verdicts)
+    lines = ["", f"{found.models[0]} minus the others; p after Holm's correction over {family} comparisons"]
     for v in found.verdicts:
         said = f"{v.difference:+.3f} [{v.low:+.3f}, {v.high:+.3f}]"
+        p = "" if v.p_holm is None else f"p {v.p_holm:.4f}, "
         lines.append(
-            f"  {v.task}: {v.second}: {said}, p {v.p_holm:.4f}, {v.outcome}; would have shown {v.detectable:.3f}"
+            f"  {v.task}: {v.second}: {said}, {p}{called(v, found)}; would have shown {v.detectable:.3f}"
         )
     return lines
+
+
+def called(v: Verdict, found: Standings) -> str:
+    """Returns who is better, or why nobody is called."""
+    if v.outcome != NOT_CALLED:
+        return v.outcome
+    rows = [row for row in found.rows if row.task == v.task and row.model in (v.first, v.second)]
+    if any(row.seen == SEEN[True] for row in rows):
+        return f"{NOT_CALLED} ({SEEN[True]})"
+    return f"{NOT_CALLED} ({rows[0].n_groups} groups, {FEWEST_GROUPS} are the fewest)"
 
 
 def _ranks(found: Standings) -> list[str]:
