@@ -158,7 +158,7 @@ def _slide_files(
     durable.check_folder(target)
     command = shlex.join(["histozoo", *sys.argv[1:]])
     out.print(run(plan, resamples=resamples, command=command, say=_say), markup=False, soft_wrap=True)
-    _say(f"page: {target / 'results.html'}")
+    _ended(target)
 
 
 def _own_tasks(models: list[str], without: list[Path], **options: Any) -> None:
@@ -202,7 +202,14 @@ def _side_by_side(
     command = shlex.join(["histozoo", *sys.argv[1:]])
     tables = run.run(chosen, resamples=resamples, command=command, record=record, say=_say)
     out.print(tables, markup=False, soft_wrap=True)
-    _say(f"page: {chosen.out / 'results.html'}")
+    _ended(chosen.out)
+
+
+def _ended(folder: Path) -> None:
+    from histozoo.evaluate import outcome
+
+    _say(f"page: {folder / 'results.html'}")
+    outcome.tell(folder / "results.json", say=_say)
 
 
 def _say(line: str) -> None:

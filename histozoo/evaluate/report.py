@@ -10,6 +10,7 @@ from typing import Any
 from histozoo import durable
 from histozoo.errors import UsageError
 from histozoo.evaluate.comparison import METRIC, Comparison
+from histozoo.evaluate.outcome import STEPS
 from histozoo.evaluate.ranks import average_rank
 from histozoo.evaluate.result import Subject
 from histozoo.evaluate.statistics import Estimate
@@ -68,7 +69,14 @@ def summarise(findings: Findings) -> dict[str, Any]:
     """
     if not findings.measured:
         reasons = "; ".join(f"{task}: {reason}" for task, reason in findings.undefined.items())
-        raise UsageError("HZ-I62", "no task of the study gave a number", where=findings.study, got=reasons)
+        steps = dict.fromkeys(STEPS[reason[:6]] for reason in findings.undefined.values())
+        raise UsageError(
+            "HZ-I62",
+            "no task of the study gave a number",
+            where=findings.study,
+            got=reasons,
+            next_step="; ".join(steps),
+        )
     comparisons = [c for c, _ in findings.measured]
     results = [r.to_json() for c, estimates in findings.measured for r in c.results(estimates)]
     tasks = [_task(c, estimates["difference"], findings.resamples) for c, estimates in findings.measured]
