@@ -14,7 +14,7 @@ from typing import Any
 from histozoo.candidate import Facts, Run
 from histozoo.errors import UsageError
 
-SHORTER = ("layers", "channels", "depth")
+SHORTER = ("layers", "channels", "depth", "block_config")
 """Options by which stock timm builds a trunk that ends early, see `histozoo.evaluate.stock_door`."""
 
 
@@ -36,7 +36,7 @@ class Cut:
 def named(name: str, after: str) -> str:
     """Returns the name of a cut: the run's, the block's letters and digits behind the corpus: `resnet18.multitask_path11layer2`."""
     stem, version = re.fullmatch(r"(.*?)((?:_v[0-9]+)?)", name).groups()  # type: ignore[union-attr]  # matches any name
-    return f"{stem}{re.sub(r'[^a-z0-9]', '', after.lower())}{version}"
+    return f"{stem}{re.sub(r'[^a-z0-9]', '', after.lower().removeprefix('features.'))}{version}"
 
 
 def cut(run: Run, facts: Facts, after: str) -> Cut:
@@ -71,7 +71,7 @@ def cut(run: Run, facts: Facts, after: str) -> Cut:
         )
     whole = timm.create_model(name, num_classes=0, **facts.model_args)
     whole.load_state_dict(run.backbone, strict=True)
-    backbone = dict(truncate(whole, after, tile_px=px).state_dict())
+    backbone = door.state(truncate(whole, after, tile_px=px))
     with torch.device("meta"):
         model: Any = timm.create_model(name, num_classes=0, **door.model_args)
     shorter = replace(

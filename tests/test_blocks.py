@@ -34,7 +34,11 @@ def tiles(n: int, px: int) -> np.ndarray:
 def test_stage_ends_are_those_of_the_paper_and_the_whole_model_is_last() -> None:
     resnet = ("layer1", "layer2", "layer3", "layer4")
     assert ends(trunk("resnet18")) == ends(timm.create_model("resnet50", num_classes=9)) == resnet
-    dense = [f"features.{kind}{i}" for i in range(1, 4) for kind in ("denseblock", "transition")]
+    dense = [
+        f"features.{part.format(i)}"
+        for i in range(1, 4)
+        for part in ("denseblock{}", "transition{}.norm", "transition{}")
+    ]
     densenet = timm.create_model("densenet121")
     assert ends(densenet) == (*dense, "features.denseblock4", "features.norm5")
     assert ends(densenet, level="block") == ends(densenet)

@@ -44,6 +44,9 @@ def bundle(house: Path) -> Path:
 
 def test_the_name_says_where_it_ends() -> None:
     assert cutting.named("resnet18.multitask_path11", "layer2") == "resnet18.multitask_path11layer2"
+    assert cutting.named("densenet121.multitask_path11", "features.transition2.norm") == (
+        "densenet121.multitask_path11transition2norm"
+    )
     assert cutting.named("vit_tiny_patch16_224.dino_path11_v2", "blocks.5") == (
         "vit_tiny_patch16_224.dino_path11blocks5_v2"
     )
@@ -70,6 +73,24 @@ def test_every_door_gives_the_block_s_pooled_features(house: Path, monkeypatch: 
     for got in found:
         torch.testing.assert_close(got, expected, rtol=0, atol=0)
     assert expected.shape[1] == encoder(folder).features(np.zeros((1, 48, 48, 3), np.uint8)).shape[1]
+
+
+def test_a_densenet_ends_behind_the_norm_of_a_transition(tmp_path: Path) -> None:
+    after = "features.transition1.norm"
+    run = make_run(tmp_path / "runs", "densenet121")
+    folder = publish(run, **{key: tmp_path / key for key in ("out", "zoo", "cards")}, cut=after)
+    assert folder.name == "densenet121.multitask_drawn2transition1norm"
+    assert json.loads((folder / "config.json").read_text())["model_args"]["block_config"] == [6]
+    weights = load_file(run / "final" / "model.safetensors")
+    trunk = {k.removeprefix("backbone."): v for k, v in weights.items() if k.startswith("backbone.")}
+    whole = timm.create_model("densenet121", num_classes=0)
+    whole.load_state_dict({k: v.half().to(v.dtype) if v.is_floating_point() else v for k, v in trunk.items()})
+    x_BCHW = torch.rand(2, 3, 48, 48)
+    expected = blocks.features_at(whole.eval(), x_BCHW, (after,))[after]
+    stock = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
+    with torch.inference_mode():
+        for got in (histozoo.load(folder)(x_BCHW), stock(x_BCHW)):
+            torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
 def test_entry_and_card_say_what_it_is_and_claim_nothing_of_the_whole(house: Path) -> None:

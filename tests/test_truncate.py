@@ -193,14 +193,17 @@ def test_the_cheapest_cut_is_one_that_is_shown_to_lose_no_more_than_the_margin()
         ("resnet18", 64, "layer2", {"layers": [2, 2, 0, 0], "channels": [64, 128, 128, 128]}),
         ("resnet50", 64, "layer3.1", {"layers": [3, 4, 2, 0], "channels": [64, 128, 256, 256]}),
         ("test_vit", 160, "blocks.2", {"depth": 3, "final_norm": False}),
+        ("densenet121", 64, "features.transition2.norm", {"block_config": [6, 12]}),
     ],
 )
-def test_stock_timm_builds_cut_resnets_and_vits_with_the_same_bits(architecture, px, after, args) -> None:
+def test_stock_timm_builds_cut_resnets_vits_and_densenets_with_the_same_bits(
+    architecture, px, after, args
+) -> None:
     door = stock_door(architecture, after, tile_px=px)
     assert door.kind == "model" and door.model_args == args and architecture in door.why
     cut = truncate(trunk(architecture), after, tile_px=px)
     stock = timm.create_model(architecture, num_classes=0, **json.loads(json.dumps(door.model_args))).eval()
-    stock.load_state_dict(cut.state_dict(), strict=True)
+    stock.load_state_dict(door.state(cut), strict=True)
     x_BCHW = torch.randn(2, 3, px, px)
     with torch.inference_mode():
         assert torch.equal(stock(x_BCHW), cut(x_BCHW))
@@ -210,7 +213,7 @@ def test_stock_timm_builds_cut_resnets_and_vits_with_the_same_bits(architecture,
 def test_stock_timm_gives_maps_of_a_densenets_blocks_and_nothing_of_its_transitions() -> None:
     block = stock_door("densenet121", "features.denseblock2", tile_px=64)
     assert (block.kind, block.out_indices, block.model_args) == ("maps", (2,), {})
-    assert "cannot be an entry" in block.why
+    assert "cannot be an entry" in block.why and block.moved == {}
     transition = stock_door("densenet121", "features.transition2", tile_px=64)
     assert (transition.kind, transition.out_indices) == ("none", ()) and "no option" in transition.why
 

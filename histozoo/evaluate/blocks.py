@@ -35,7 +35,8 @@ _DENSE = ("features.denseblock", "features.transition")
 def ends(model: nn.Module, *, level: Level = "stage") -> tuple[str, ...]:
     """Returns the names of the modules after which features are taken, in order; `WHOLE` last where a norm with weights follows.
 
-    Stages are those of timm's `feature_info` without the stem, and for a DenseNet dense blocks, transitions and the last norm.
+    Stages are those of timm's `feature_info` without the stem. Those of a DenseNet are dense blocks, the norms behind them and transitions:
+    only behind a norm, as at its end, have the features of a dense block one scale, and there stock timm can end it (stock_door.py).
     Blocks are the residual or transformer blocks inside them; a stage that is no sequence of blocks counts as one.
 
     Args:
@@ -52,9 +53,10 @@ def ends(model: nn.Module, *, level: Level = "stage") -> tuple[str, ...]:
 
 
 def _stages(model: nn.Module) -> list[str]:
-    dense = [n for n, _ in model.named_modules() if n.startswith(_DENSE)]
+    dense = [n for n, _ in model.named_modules() if n.startswith(_DENSE) and n.count(".") == 1]
     if dense:
-        return [*(n for n in dense if n.count(".") == 1), "features.norm5"]
+        normed = [[f"{n}.norm", n] if "transition" in n else [n] for n in dense]
+        return [*(name for some in normed for name in some), "features.norm5"]
     info = getattr(model, "feature_info", None)
     modules = dict(model.named_modules())
     names = [entry["module"] for entry in info or [] if isinstance(entry, dict)]

@@ -1,12 +1,14 @@
 """Which cuts of a trunk stock timm can express, found by building what it offers and comparing features bit for bit.
 
 A ResNet takes `layers` with a 0 for every stage left out and `channels` that end in the features of the last stage kept; a vision
-transformer takes a smaller `depth` and `final_norm=False`. Both are then complete models with pooled features, so that a cut can be an
-entry of its own. Other families have no such options; many give the feature map of a stage through `features_only=True`.
+transformer takes a smaller `depth` and `final_norm=False`; a DenseNet takes a shorter `block_config`, and the norm of the transition behind
+its last block stands as its final one. These are then complete models with pooled features, so that a cut can be an entry of its own. Other
+families have no such options; many give the feature map of a stage through `features_only=True`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -27,14 +29,20 @@ class Door:
             be published as an entry; `maps`: `features_only=True, out_indices=out_indices` gives the block's feature map out of the
             whole trunk's weights, and the caller pools it; `none`: neither, only `truncate` gives them.
         model_args: Options of the cut trunk, as they would stand in an entry.
+        moved: Module of the cut -> where the stock model has it; see `state`.
         out_indices: Index for `features_only`.
         why: One sentence for a card.
     """
 
     kind: Literal["model", "maps", "none"]
     model_args: Mapping[str, Any] = field(default_factory=dict)
+    moved: Mapping[str, str] = field(default_factory=dict)
     out_indices: tuple[int, ...] = ()
     why: str = ""
+
+    def state(self, cut: nn.Module) -> dict[str, Tensor]:
+        """Returns the weights of `truncate`'s cut by the names that the stock model has for them."""
+        return _moved(cut.state_dict(), self.moved)
 
 
 def stock_door(
@@ -62,12 +70,14 @@ def stock_door(
         expected_BD = cut(x_BCHW)
     if cut.state_dict().keys() == truncate(trunk, WHOLE, tile_px=tile_px).state_dict().keys():
         return Door(kind="model", model_args=options, why=f"this is the whole of timm's {architecture}")
-    wanted = _shorter(trunk, after)
-    if wanted is not None and _same_model(architecture, {**options, **wanted}, cut, x_BCHW, expected_BD):
+    wanted, moved = _shorter(trunk, after), _places(after)
+    state = _moved(cut.state_dict(), moved)
+    if wanted is not None and _same_model(architecture, {**options, **wanted}, state, x_BCHW, expected_BD):
         told = ", ".join(f"{key}={value}" for key, value in wanted.items())
         return Door(
             kind="model",
             model_args={**options, **wanted},
+            moved=moved,
             why=f"stock timm builds it: {architecture} with {told}",
         )
     index = _index(trunk, after)
@@ -94,12 +104,17 @@ def _seeded(architecture: str, options: Mapping[str, Any], **more: Any) -> nn.Mo
 
 def _shorter(trunk: Any, after: str) -> dict[str, Any] | None:
     """Returns the options that may make the shorter trunk, as JSON types; None where the family has none."""
+    from timm.models.densenet import DenseNet
     from timm.models.resnet import ResNet
     from timm.models.vision_transformer import VisionTransformer
 
     place = after.split(".")
     if isinstance(trunk, VisionTransformer) and place[0] == "blocks" and len(place) == 2:
         return {"depth": int(place[1]) + 1, "final_norm": False}
+    if isinstance(trunk, DenseNet) and _places(after):
+        last = int(place[1].removeprefix("transition"))
+        blocks = [trunk.get_submodule(f"features.denseblock{i}") for i in range(1, last + 1)]
+        return {"block_config": [len(list(block.children())) for block in blocks]}
     if not isinstance(trunk, ResNet) or not place[0].startswith("layer"):
         return None
     stages = [getattr(trunk, f"layer{i}") for i in range(1, 5)]
@@ -114,12 +129,29 @@ def _shorter(trunk: Any, after: str) -> dict[str, Any] | None:
     return {"layers": lengths, "channels": channels}
 
 
+def _places(after: str) -> dict[str, str]:
+    """Returns what stands elsewhere in the stock model: behind its last block, a DenseNet has its final norm and no transition."""
+    return {after: "features.norm5"} if re.fullmatch(r"features\.transition\d+\.norm", after) else {}
+
+
+def _moved(state: Mapping[str, Tensor], moved: Mapping[str, str]) -> dict[str, Tensor]:
+    found = dict(state)
+    for before, behind in moved.items():
+        for key in [k for k in found if k.startswith(f"{before}.")]:
+            found[behind + key.removeprefix(before)] = found.pop(key)
+    return found
+
+
 def _same_model(
-    architecture: str, options: Mapping[str, Any], cut: nn.Module, x_BCHW: Tensor, expected_BD: Tensor
+    architecture: str,
+    options: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    x_BCHW: Tensor,
+    expected_BD: Tensor,
 ) -> bool:
     try:
         built: Any = _seeded(architecture, options)
-        built.load_state_dict(cut.state_dict(), strict=True)
+        built.load_state_dict(state, strict=True)
         with torch.inference_mode():
             same = torch.equal(built(x_BCHW), expected_BD)
     except Exception:  # whatever an architecture raises on options it was not made for, it is no door
