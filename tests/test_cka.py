@@ -10,7 +10,7 @@ from PIL import Image
 
 from histozoo.errors import HistozooError, IntegrityError, UsageError
 from histozoo.evaluate.cka import Similarity, cka, similarity
-from histozoo.evaluate.cka_intervals import Alignment, align, changes
+from histozoo.evaluate.cka_intervals import _jackknife, align, changes
 from histozoo.evaluate.cka_picture import colour, picture, save_picture
 from histozoo.evaluate.hsic import ROWS
 
@@ -193,10 +193,33 @@ def test_intervals_over_groups_cover_the_truth_and_intervals_over_tiles_are_too_
 def test_the_jackknife_of_a_mean_is_the_t_interval_of_group_means_as_scipy_gives_it():
     groups = np.random.default_rng(0).gamma(2, size=(12, 30))
     without_G = np.array([np.delete(groups, g, axis=0).mean() for g in range(12)])
-    found = Alignment(value=groups.mean(), without_G=without_G, sizes_G=np.full(12, 30)).estimate
+    found = _jackknife(groups.mean(), without_G, np.full(12, 30))
     means_G = groups.mean(1)
     expected = scipy.stats.t.interval(0.95, 11, loc=means_G.mean(), scale=scipy.stats.sem(means_G))
     assert found.interval == pytest.approx(expected)
+
+
+def test_an_interval_near_1_ends_below_it_is_longer_to_the_other_side_and_covers_more_than_one_on_cka_itself():
+    def near(groups, *, seed):
+        x_ND, _, group_N = clustered(groups, 20, seed=seed)
+        noise = np.random.default_rng(seed + 10**6)
+        noise_ND = noise.standard_normal((groups, 6))[group_N] + noise.standard_normal(x_ND.shape)
+        return x_ND, x_ND + 0.2 * noise_ND, group_N
+
+    truth = np.mean([cka(*near(2000, seed=s)[:2]) for s in (10_000, 10_001)])
+    several = [align(*near(6, seed=seed)) for seed in range(200)]
+    raw = [_jackknife(a.value, a.without_G, a.sizes_G) for a in several]
+    told = [a.estimate for a in several]
+    assert any(e.high > 1 for e in raw) and all(e.high <= 1 for e in told)
+    assert all(e.high - e.value < e.value - e.low for e in told)
+    covered, before = (sum(e.low <= truth <= e.high for e in some) for some in (told, raw))
+    assert covered >= 180 and covered > before
+
+
+def test_features_beside_themselves_have_no_spread():
+    x_ND, _, group_N = clustered(8, 10, seed=0)
+    found = align(x_ND, 3 * x_ND, group_N).estimate
+    assert found.low == pytest.approx(1, abs=1e-12) and found.value == pytest.approx(1) and found.high <= 1
 
 
 def test_only_blocks_that_moved_more_than_two_seeds_differ_are_said_to_have_changed():
