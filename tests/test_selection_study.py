@@ -76,8 +76,14 @@ def test_a_study_that_was_killed_goes_on_and_test_rows_are_scored_for_the_chosen
     assert (out / "results.csv").read_text() == (whole / "results.csv").read_text()
 
     found = rows(out)
-    validated = {(r["task"], r["model"]) for r in found if r["setting"] == "val"}
+    validated = {(r["task"], r["model"]) for r in found if r["setting"] == "val" and r["lineage"]}
     assert validated == {(t, c) for t in DRAWN for c in ("plain", "slow")}
+    (over_all,) = {r["task"] for r in found if not r["lineage"]}
+    by = {r["model"]: r for r in found if r["metric"] == "mean_rank_by_balanced_accuracy"}
+    assert over_all == f"mean over {len(DRAWN)} tasks" and sum(float(r["value"]) for r in by.values()) == 3
+    (lead,) = [r for r in found if r["metric"] == "lead_in_mean_rank"]
+    assert float(lead["value"]) == float(by[lead["minus"]]["value"]) - float(by[lead["model"]]["value"]) >= 0
+    assert lead["outcome"] == "not called" and lead["n_groups"] == "2"
     told = json.loads((out / "results.json").read_text())
     tested = {(r["task"], r["model"]) for r in found if r["setting"] == "test"}
     for name, task in DRAWN.items():
@@ -106,6 +112,34 @@ def test_each_task_s_setting_is_chosen_by_the_other_lineages() -> None:
     assert selection._chosen(t, validated, without="x") == "b"
     # With x: a 7/3, b 2, c 5/3. Mean scores would have said b, by a hair.
     assert selection._chosen(t, validated) == "c"
+
+
+@pytest.mark.parametrize(("apart", "outcome"), [(0.3, "b"), (0.0, "no winner")])
+def test_a_setting_ranks_better_only_where_the_interval_over_lineages_says_so(
+    apart: float, outcome: str
+) -> None:
+    rng = np.random.default_rng(0)
+    targets = {
+        f"l{i}": [SimpleNamespace(name=f"l{i}{j}", rows=lambda part: range(9)) for j in range(1 + i % 2)]
+        for i in range(8)
+    }
+    t: Any = SimpleNamespace(
+        targets=targets,
+        candidates={"a": {}, "b": {}, "c": {}},
+        settings=SimpleNamespace(seed=0),
+        all_targets=lambda: [x for several in targets.values() for x in several],
+    )
+    validated = {}
+    for x in t.all_targets():
+        values_C = np.array([0.5, 0.5 + apart, 0.5]) + 0.02 * rng.standard_normal(3)
+        drawn_RC = values_C + 0.02 * rng.standard_normal((3_000, 3))
+        validated[x.name] = Scores(values_MS=values_C[:, None], resampled_RM=drawn_RC)
+    lead = selection._pairs(t, validated)[0]
+    assert lead.outcome == outcome and lead.family == 3 and lead.n_groups == 8
+    said = selection._over_all(t, validated)
+    assert (f"{lead.first} is better" in said) == (
+        outcome == "b"
+    ) and "Holm's correction over 3 pairs" in said
 
 
 def test_labels_of_the_test_rows_change_nothing_that_is_chosen_by(place: Path) -> None:

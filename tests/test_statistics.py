@@ -10,7 +10,7 @@ import sklearn.metrics
 
 from histozoo.errors import UsageError
 from histozoo.evaluate import statistics
-from histozoo.evaluate.ranks import average_rank, ranks
+from histozoo.evaluate.ranks import average_rank, ranks, resampled_ranks
 
 
 def clustered(seed: int, *, groups: int = 40, tiles: int = 25, spread: float = 2.0):
@@ -201,6 +201,21 @@ def test_average_rank_interval_is_wide_where_tasks_disagree():
     resampled = [np.tile(v, (100, 1)) for v in ([1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0])]
     (mean, low, high), _ = average_rank([v[0] for v in resampled], resampled)
     assert (mean, low, high) == (1.5, 1.0, 2.0)
+
+
+def test_tasks_of_one_lineage_are_drawn_together():
+    resampled = [np.tile(v, (2000, 1)) for v in ([1.0, 0.0],) * 3 + ([0.0, 1.0],)]
+    values = [v[0] for v in resampled]
+    drawn_R = resampled_ranks(values, resampled, lineages=["x", "x", "x", "y"])[:, 0]
+    # x twice, both, y twice: the mean over the tasks drawn, of which x has three.
+    assert set(drawn_R.round(6)) == {1.0, 1.25, 2.0} and abs((drawn_R == 1).mean() - 0.25) < 0.04
+    alone = average_rank(values, resampled)
+    assert alone == average_rank(values, resampled, lineages=["p", "q", "r", "s"])
+    (_, low, high), (_, low_alone, high_alone) = (
+        average_rank(values, resampled, lineages=list("xxxy"))[0],
+        alone[0],
+    )
+    assert high - low >= high_alone - low_alone and (low, high) == (1.0, 2.0)
 
 
 def test_i62_average_rank_leaves_out_undefined_resamples_and_refuses_undefined_values():

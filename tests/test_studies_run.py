@@ -19,7 +19,7 @@ from histozoo.evaluate.encoder_sources import trained
 from histozoo.evaluate.labelled import read as labelled_tiles
 from histozoo.evaluate.segment.pictures import SETS
 from histozoo.studies import folder, run
-from histozoo.studies.segmentation_report import BASELINE
+from histozoo.studies.segmentation_report import BASELINE, FLOOR
 from histozoo.studies.study_file import read
 from histozoo.tasks import TASKS
 from tests.fakes import masks
@@ -103,6 +103,11 @@ def test_multitask_goes_on_after_a_kill_and_ends_with_the_same_numbers(place: Pa
         assert (out / plot).is_file()
     said = json.loads((out / "results.json").read_text())["follows"]
     assert all(sentence in text for sentence in said) and len(said) >= 2
+    ranked = [r for r in rows(out) if r["metric"] == "mean_rank_by_balanced_accuracy"]
+    assert [r["model"] for r in ranked] and {r["model"] for r in ranked} == set(MULTITASK["models"])  # type: ignore[arg-type]
+    assert sum(float(r["value"]) for r in ranked) == pytest.approx(1 + 2 + 3)
+    told = [f"{float(r['value']):.3f} [{float(r['low']):.3f}, {float(r['high']):.3f}]" for r in ranked]
+    assert all(interval in text for interval in told) and {r["task"] for r in ranked} == {"mean over 2 tasks"}
     answers = [r for r in rows(out) if r["minus"] and r["metric"] == "balanced_accuracy"]
     assert {r["minus"] for r in answers} == set(MULTITASK["models"][1:]) and len(answers) == 4  # type: ignore[arg-type]
     assert all((r["outcome"] == NAME) == (float(r["p_holm"]) < 0.05 and float(r["low"]) > 0) for r in answers)
@@ -123,13 +128,25 @@ def test_what_a_model_was_trained_on_is_told_apart(place: Path, monkeypatch: pyt
 def test_segmentation_compares_starts_at_every_size(place: Path) -> None:
     masks.write(place / "data" / "glas", masks.drawn("glas", groups=14, each=1))
     out = measure(place, "segmentation", SEGMENTATION)
-    values = [r for r in rows(out) if not r["minus"]]
+    values = [r for r in rows(out) if not r["minus"] and r["model"] != FLOOR]
     assert {(r["model"], r["task"].split(", ")[1]) for r in values} == {
         (m, s) for m in (NAME, "random") for s in ("1 group of glas", "2 groups of glas")
     }
     text = (out / "report.md").read_text()
     assert (
         "frozen encoder, trained on glas" in text and "4 U-Nets" in text and (out / "glas-glas.svg").is_file()
+    )
+    (floor,) = [r for r in rows(out) if r["model"] == FLOOR]
+    low, high = (float(floor[end]) for end in ("low", "high"))
+    assert f"foreground scores {float(floor['value']):.3f} [{low:.3f}, {high:.3f}] of dice" in text
+    gains = {(r["model"], r["task"]): r for r in rows(out) if r["minus"] == FLOOR}
+    assert len(gains) == len(values)
+    for r in values:
+        gain = gains[r["model"], r["task"]]
+        assert float(gain["value"]) == pytest.approx(float(r["value"]) - float(floor["value"]), abs=2e-6)
+    shown = sum(float(r["low"]) > 0 for r in gains.values())
+    assert ("all 4 are above it" in text) == (shown == 4) and ("not shown to be above it" in text) == (
+        shown < 4
     )
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
     measure(place, "segmentation", SEGMENTATION)  # finished: nothing is done
@@ -162,6 +179,7 @@ def test_segmentation_tells_a_clean_model_from_one_that_saw_the_lineage(place: P
         (NAME, "marked"),
         ("other", "clean"),
         (BASELINE, "clean"),
+        (FLOOR, "clean"),
     }
 
 

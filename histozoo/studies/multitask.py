@@ -17,7 +17,7 @@ from histozoo.studies.comparing import Answer, Asked, decide, sentences
 from histozoo.studies.document import Block, Plot, Section, Table
 from histozoo.studies.drawing import Dot, forest
 from histozoo.studies.folder import Bench
-from histozoo.studies.outcome import Outcome, differences, row, spelled
+from histozoo.studies.outcome import Outcome, differences, rank_row, row, spelled
 from histozoo.studies.settings import Multitask
 
 
@@ -53,6 +53,7 @@ def run(settings: Multitask, bench: Bench) -> Outcome:
     }
     return Outcome(
         rows=[r for side in parts for s in parts[side] for r in _values(s, side)]
+        + [r for s in parts["clean"] for r in _ranks(s)]
         + [row(a, side) for side in answers for a in answers[side]],
         ran=_ran(settings, cells),
         clean=tuple(_section(s, answers["clean"], chance) for s in parts["clean"] if s.metric == METRICS[0]),
@@ -206,6 +207,16 @@ def _values(found: Standings, side: str) -> list[dict[str, Any]]:
     return [
         {"part": side, "setting": r.protocol, **{name: getattr(r, name) for name in names}}
         for r in found.rows
+    ]
+
+
+def _ranks(found: Standings) -> list[dict[str, Any]]:
+    ranked = found.podium.standings if found.podium else ()
+    return [
+        rank_row(
+            x.model, (x.rank, x.low, x.high), setting=found.protocol, tasks=len(found.clean), of=found.metric
+        )
+        for x in ranked
     ]
 
 

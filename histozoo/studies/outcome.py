@@ -62,6 +62,30 @@ def row(a: Answer, part: str) -> dict[str, Any]:
     return {**told, **{name: getattr(a, name) for name in names}, "seen": SEEN[a.seen]}
 
 
+def rank_row(
+    model: str, told: tuple[float, float, float], *, setting: str, tasks: int, of: str
+) -> dict[str, Any]:
+    """Returns a mean rank over tasks with the ends of its interval as a record of results.csv.
+
+    Args:
+        model: Whose.
+        told: Value, low, high.
+        setting: As in other records.
+        tasks: Over how many tasks the mean is.
+        of: Metric that ranks are made by.
+    """
+    value, low, high = told
+    found = {"part": "clean", "task": f"mean over {tasks} tasks", "setting": setting, "model": model}
+    return {
+        **found,
+        "metric": f"mean_rank_by_{of}",
+        "value": value,
+        "low": low,
+        "high": high,
+        "seen": SEEN[False],
+    }
+
+
 def differences(answers: Sequence[Answer], *, place: str) -> Table:
     """Returns answers as a table; `place` heads the first column, and what all of them share is left out."""
     head = (place, "comparison", "difference", "groups", "p, Holm", "better", "would have shown")

@@ -19,7 +19,7 @@ from histozoo.studies.named import Named
 from histozoo.studies.outcome import SEEN, Outcome, differences, row, spelled
 from histozoo.studies.settings import Segmentation
 
-BASELINE = "random"
+BASELINE, FLOOR = "random", "every pixel foreground"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,11 @@ def outcome(
                 if names:
                     sections[marked].append(_section(settings, some, test, answers, names, marked=marked))
     return Outcome(
-        rows=[*_values(settings, parts, models), *(row(a, _part_of(a)) for a in answers)],
+        rows=[
+            *_values(settings, parts, models),
+            *_floors(settings, parts),
+            *(row(a, _part_of(a)) for a in answers),
+        ],
         ran=(*_ran(settings, parts, models), *(m.words() for m in models)),
         clean=tuple(sections[False]),
         marked=tuple(sections[True]),
@@ -85,30 +89,57 @@ def _summary(part: Part, settings: Segmentation) -> dict[str, Any]:
 def _values(
     settings: Segmentation, parts: Sequence[Part], models: Sequence[Named]
 ) -> Iterator[dict[str, Any]]:
+    """Gives every net by every metric, and what it gains on calling every pixel foreground."""
     encoders = {m.one.name: m.one for m in models}
+    how = {"seed": settings.seed, "resamples": settings.resamples}
     for part in parts:
         for test, groups_N in part.scores.groups.items():
-            lineage = part.scores.lineages[test]
+            lineage, floor = part.scores.lineages[test], part.scores.floor[test]
             for begin in part.scores.starts:
                 seen = encoders[begin.name].saw(lineage) if begin.name in encoders else False
                 for metric in settings.metrics:
                     curve = part.scores.curve(begin.name, test_set=test, metric=metric)
                     for size, values_SN in curve.items():
-                        e = estimate(values_SN, groups_N, seed=settings.seed, resamples=settings.resamples)
-                        yield {
+                        same = {
                             "part": "marked" if seen is True else "clean",
                             "task": f"{test}, {group_words(size)} of {part.scores.train_set}",
                             "lineage": lineage,
                             "setting": part.says(test),
                             "model": begin.name,
                             "metric": metric,
-                            "value": e.value,
-                            "low": e.low,
-                            "high": e.high,
-                            "n": e.n,
-                            "n_groups": e.n_groups,
                             "seen": SEEN[seen],
                         }
+                        yield {**same, **_ends(estimate(values_SN, groups_N, **how))}
+                        if metric in _gained(settings):
+                            gain = estimate(values_SN - floor[metric], groups_N, **how)
+                            yield {**same, "minus": FLOOR, **_ends(gain)}
+
+
+def _ends(e: Estimate) -> dict[str, Any]:
+    return {name: getattr(e, name) for name in ("value", "low", "high", "n", "n_groups")}
+
+
+def _gained(settings: Segmentation) -> list[str]:
+    """Returns the metrics by which more is better."""
+    return [m for m in settings.metrics if m != "object_hausdorff"]
+
+
+def _floors(settings: Segmentation, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
+    """Gives what calling every pixel foreground scores on the pictures that the nets of each training set are scored on."""
+    for train in settings.sizes:
+        part = next(p for p in parts if p.scores.train_set == train)
+        for test, lineage in part.scores.lineages.items():
+            for metric in _gained(settings):
+                yield {
+                    "part": "clean",
+                    "task": test,
+                    "lineage": lineage,
+                    "setting": f"no net, the pictures of those trained on {train}",
+                    "model": FLOOR,
+                    "metric": metric,
+                    "seen": SEEN[False],
+                    **_ends(_floor_of(part, test, metric, settings)),
+                }
 
 
 def _section(
@@ -137,7 +168,7 @@ def _section(
                 {x.label: x.points for x in lines},
                 label=metric,
                 below=f"training groups of {train}",
-                floor=(_floor_of(parts[0], test, metric, settings).value, "every pixel foreground"),
+                floor=(_floor_of(parts[0], test, metric, settings).value, FLOOR),
             ),
             f"{metric} on {test} over training groups of {train}",
         ),
@@ -170,10 +201,9 @@ def _line(part: Part, name: str, test: str, metric: str, settings: Segmentation)
 def _floor(parts: Sequence[Part], names: Sequence[str], test: str, settings: Segmentation) -> Points:
     """Returns what calling every pixel foreground scores by every metric (more is better), and which nets are not shown to be above."""
     said = []
-    for metric in settings.metrics:
-        if metric != "object_hausdorff":
-            lines = [_line(p, name, test, metric, settings) for p in parts for name in (*names, BASELINE)]
-            said.append(_floor_words(parts[0], test, metric, lines, settings))
+    for metric in _gained(settings):
+        lines = [_line(p, name, test, metric, settings) for p in parts for name in (*names, BASELINE)]
+        said.append(_floor_words(parts[0], test, metric, lines, settings))
     return Points(tuple(said))
 
 

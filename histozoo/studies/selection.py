@@ -10,8 +10,9 @@ Shapes: T tasks, C candidates, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from histozoo.studies.comparing import Answer, Asked, decide, sentences
 from histozoo.studies.document import Plot, Section, Table
 from histozoo.studies.drawing import Dot, forest
 from histozoo.studies.folder import Bench
-from histozoo.studies.outcome import Outcome, differences, row, spelled
+from histozoo.studies.outcome import Outcome, differences, rank_row, row, spelled
 from histozoo.studies.selecting import METRIC, Scores, Target, Trial
 from histozoo.studies.settings import Selection
 
@@ -63,11 +64,15 @@ def run(settings: Selection, bench: Bench) -> Outcome:
     ]
     answers = decide([asked for one in tested for asked in _asked(t, one)])
     return Outcome(
-        rows=[*_validation_rows(t, validated), *_test_rows(tested), *(row(a, "clean") for a in answers)],
+        rows=[
+            *_validation_rows(t, validated),
+            *(r for x in tested for r in _records(x.target, x.lineage, "test", x.models, x.scores)),
+            *(row(a, "clean") for a in answers),
+        ],
         ran=_ran(t),
         clean=(_validation(t, validated), _testing(tested, answers)),
         follows=(_over_all(t, validated), *_same(t, tested), *sentences(answers)),
-        limits=_LIMITS,
+        limits=_limits(t),
         facts={"chosen": chosen, "candidates": t.candidates, "final": _chosen(t, validated)},
     )
 
@@ -119,12 +124,19 @@ def _asked(t: Trial, one: _Tested) -> Iterator[tuple[Asked, float, Floats]]:
 
 # -- words, tables, plots --------------------------------------------------------------------------------------------------------------
 
-_LIMITS = (
-    "Intervals are over the groups of the scored rows; those of differences cover pretraining seeds, too, where there are several.",
-    "The ranks are of these settings alone: another list of settings has other ranks.",
-    "A setting is chosen for frozen features; fine-tuning may rank settings otherwise.",
-    "Test rows were scored for the chosen setting, for the first one in the file and for random weights, and for nothing else.",
-)
+
+def _limits(t: Trial) -> tuple[str, ...]:
+    single = "One training of each setting without each lineage, and one draw of random weights: others are not in any interval."
+    several = "Intervals of single values are over the groups of the scored rows; those of differences cover pretraining seeds, too."
+    return (
+        several if len(t.settings.seeds) > 1 else single,
+        "Intervals of mean ranks are over lineages and over the groups of validation rows, those of differences widened for few lineages.",
+        "The ranks are of these settings alone: another list of settings has other ranks.",
+        "A lineage's scores take no part in the choice of what is scored on it, but its tiles do: the runs that the other lineages judged "
+        "were trained on them.",
+        "A setting is chosen for frozen features; fine-tuning may rank settings otherwise.",
+        "Test rows were scored for the chosen setting, for the first one in the file and for random weights, and for nothing else.",
+    )
 
 
 def _ran(t: Trial) -> tuple[str, ...]:
@@ -143,21 +155,49 @@ def _ran(t: Trial) -> tuple[str, ...]:
     )
 
 
-def _over_all(t: Trial, validated: Mapping[str, Scores]) -> str:
-    """Returns which setting is to be taken for new tasks, and whether it is shown to rank better than the next one."""
+def _mean_ranks(t: Trial, validated: Mapping[str, Scores]) -> list[tuple[float, float, float]]:
+    values_TC, resampled = _matrix(t, validated)
+    return average_rank(values_TC, resampled, seed=t.settings.seed, lineages=_lineages(t))
+
+
+def _lineages(t: Trial) -> list[str]:
+    return [lineage for lineage, several in t.targets.items() for _ in several]
+
+
+def _pairs(t: Trial, validated: Mapping[str, Scores]) -> list[Answer]:
+    """Returns by how much each setting's mean rank is better than that of each behind it, the best first, corrected for all pairs."""
     values_TC, resampled = _matrix(t, validated)
     names, means_C = list(t.candidates), ranks(values_TC).mean(0)
-    best, second = np.argsort(means_C, kind="stable")[:2]
-    drawn_RC = resampled_ranks(values_TC, resampled, seed=t.settings.seed)
-    low, high = percentiles(drawn_RC[:, second] - drawn_RC[:, best])
-    lead = spelled(float(means_C[second] - means_C[best]), low, high, signed=True)
-    if len(t.targets) < FEWEST:
+    drawn_RC = resampled_ranks(values_TC, resampled, seed=t.settings.seed, lineages=_lineages(t))
+    found = []
+    for a, b in combinations(np.argsort(means_C, kind="stable"), 2):
+        asked = Asked(
+            place=f"mean over {len(values_TC)} tasks",
+            lineage="",
+            setting="val",
+            first=names[a],
+            second=names[b],
+            metric="lead_in_mean_rank",
+            n=sum(len(x.rows("val")) for x in t.all_targets()),
+            n_groups=len(t.targets),
+            seen=False,
+        )
+        found.append((asked, float(means_C[b] - means_C[a]), drawn_RC[:, b] - drawn_RC[:, a]))
+    return decide(found)
+
+
+def _over_all(t: Trial, validated: Mapping[str, Scores]) -> str:
+    """Returns which setting is to be taken for new tasks, and whether it is shown to rank better than the next one."""
+    lead = _pairs(t, validated)[0]
+    mean, _, _ = _mean_ranks(t, validated)[list(t.candidates).index(lead.first)]
+    if lead.p_holm is None:
         said = f"{NO_WINNER}: {len(t.targets)} lineages are too few to tell, {FEWEST} the fewest"
     else:
-        said = f"{names[best]} is better" if low > 0 else NO_WINNER
+        better = NO_WINNER if lead.outcome == NO_WINNER else f"{lead.outcome} is better"
+        said = f"{better}; p = {lead.p_holm:.3f} after Holm's correction over {lead.family} pairs; {lead.detectable:.2f} would have shown"
     return (
-        f"Over all {len(values_TC)} tasks {names[best]} has the lowest mean rank on validation, {means_C[best]:.2f}; "
-        f"{names[second]}, the next, lies {lead} behind ({said})."
+        f"Over all {len(_lineages(t))} tasks {lead.first} has the lowest mean rank on validation, {mean:.2f}; "
+        f"{lead.second}, the next, lies {spelled(lead.difference, lead.low, lead.high, signed=True)} behind ({said})."
     )
 
 
@@ -172,8 +212,8 @@ def _same(t: Trial, tested: Sequence[_Tested]) -> list[str]:
 
 
 def _validation(t: Trial, validated: Mapping[str, Scores]) -> Section:
-    values_TC, resampled = _matrix(t, validated)
-    told = average_rank(values_TC, resampled, seed=t.settings.seed)
+    values_TC, _ = _matrix(t, validated)
+    told = _mean_ranks(t, validated)
     head = ("setting", *(f"{x.name} ({x.groups('val')} groups)" for x in t.all_targets()), "mean rank")
     lines = [
         (name, *(f"{values_TC[i, c]:.3f}" for i in range(len(values_TC))), spelled(*told[c]))
@@ -207,52 +247,32 @@ def _testing(tested: Sequence[_Tested], answers: Sequence[Answer]) -> Section:
     )
 
 
-def _record(
-    target: Target, lineage: str, part: str, model: str, values_R: Floats, value: float
-) -> dict[str, Any]:
-    low, high = percentiles(values_R)
-    return {
-        "part": "clean",
-        "task": target.name,
-        "lineage": lineage,
-        "setting": part,
-        "model": model,
-        "metric": METRIC,
-        "value": value,
-        "low": low,
-        "high": high,
-        "seen": "new",
-        "n": len(target.rows(part)),
-        "n_groups": target.groups(part),
-    }
+def _records(
+    target: Target, lineage: str, part: str, models: Iterable[str], found: Scores
+) -> Iterator[dict[str, Any]]:
+    for i, model in enumerate(models):
+        low, high = percentiles(found.resampled_RM[:, i])
+        yield {
+            "part": "clean",
+            "task": target.name,
+            "lineage": lineage,
+            "setting": part,
+            "model": model,
+            "metric": METRIC,
+            "value": float(found.values_MS[i].mean()),
+            "low": low,
+            "high": high,
+            "seen": "new",
+            "n": len(target.rows(part)),
+            "n_groups": target.groups(part),
+        }
 
 
-def _validation_rows(t: Trial, validated: Mapping[str, Scores]) -> list[dict[str, Any]]:
-    return [
-        _record(
-            x,
-            lineage,
-            "val",
-            name,
-            validated[x.name].resampled_RM[:, c],
-            float(validated[x.name].values_MS[c].mean()),
-        )
-        for lineage, several in t.targets.items()
-        for x in several
-        for c, name in enumerate(t.candidates)
-    ]
-
-
-def _test_rows(tested: Sequence[_Tested]) -> list[dict[str, Any]]:
-    return [
-        _record(
-            one.target,
-            one.lineage,
-            "test",
-            model,
-            one.scores.resampled_RM[:, i],
-            float(one.scores.values_MS[i].mean()),
-        )
-        for one in tested
-        for i, model in enumerate(one.models)
-    ]
+def _validation_rows(t: Trial, validated: Mapping[str, Scores]) -> Iterator[dict[str, Any]]:
+    for lineage, several in t.targets.items():
+        for x in several:
+            yield from _records(x, lineage, "val", t.candidates, validated[x.name])
+    for name, told in zip(t.candidates, _mean_ranks(t, validated), strict=True):
+        yield rank_row(name, told, setting="val", tasks=len(_lineages(t)), of=METRIC)
+    for a in _pairs(t, validated):
+        yield row(a, "clean")
