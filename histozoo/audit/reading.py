@@ -6,7 +6,7 @@ Shapes: N tiles, h w of a thumbnail, R A rings and angles, C colours.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -20,9 +20,9 @@ from histozoo.audit import statistics
 from histozoo.audit.statistics import FileFacts
 from histozoo.data import rings, tiles
 from histozoo.data.decoding import decode
-from histozoo.data.rows import FRAGMENT, read_rows
 from histozoo.errors import HistozooError, UsageError
-from histozoo.tasks.base import Task, data_folder
+from histozoo.task_columns import column
+from histozoo.tasks.base import Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -117,46 +117,10 @@ def read_rows_of(task: Task, data_root: str | Path | None) -> Rows:
         names=names,
         groups=[str(group) for group in dataset["group"][:]],
         labels_N=np.asarray(dataset["label"][:], dtype=np.int64),
-        splits=_column(task, data_root, dataset, names, "split"),
-        sources=_column(task, data_root, dataset, names, "source"),
+        splits=column(task, data_root, dataset, names, "split"),
+        sources=column(task, data_root, dataset, names, "source"),
         stored=Stored(dataset),
     )
-
-
-def _column(
-    task: Task, data_root: str | Path | None, dataset: Dataset, names: Sequence[str], column: str
-) -> list[str]:
-    """Returns a column of the data set or, where it leaves it out, of the table on the disk; '' where neither has it."""
-    if column in dataset.column_names:
-        return [str(value or "") for value in dataset[column][:]]
-    folder = data_folder(data_root) / task.folder
-    cells = (
-        _in_table(folder / task.table, column)
-        if (folder / task.table).is_file()
-        else _in_shards(folder, column)
-    )
-    return [cells.get(name) or cells.get(name.partition(FRAGMENT)[0], "") for name in names]
-
-
-def _in_table(path: Path, column: str) -> dict[str, str]:
-    # The group is not asked for: the data set has it, and a task's own rule may have made it.
-    found = read_rows(path, lambda cells: "-")
-    # Elsewhere `source` may be any word; in the tables that `prepare` writes it is the picture, and beside it stands where the tile lay.
-    if column == "source" and found and not {"x", "y"} <= found[0].cells.keys():
-        return {}
-    return {row.file: row.cells.get(column, "") for row in found}
-
-
-def _in_shards(folder: Path, column: str) -> dict[str, str]:
-    from pyarrow import parquet  # type: ignore[import-untyped]
-
-    found: dict[str, str] = {}
-    for path in sorted(folder.rglob("*.parquet")):
-        if {"file", column} <= set(parquet.read_schema(path).names):
-            table = parquet.read_table(path, columns=["file", column])
-            values = (str(value or "") for value in table[column].to_pylist())
-            found.update(zip(table["file"].to_pylist(), values, strict=True))
-    return found
 
 
 def draw(rows: Rows, sample: int | None, *, seed: int) -> NDArray[np.int64]:

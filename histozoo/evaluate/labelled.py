@@ -58,12 +58,17 @@ def read(name: str, *, data_root: str | Path | None, tile_px: int, cache: str | 
         data_root: Folder of the task folders; `$HISTOZOO_DATA` where it is None.
         tile_px: Side of the tiles in pixels.
         cache: Where decoded tiles are kept.
+
+    Raises:
+        UsageError: `HZ-E37`, the table's own split has a group on both sides; and what `Task.load` raises.
     """
     from histozoo.data import splits, tiles
+    from histozoo.evaluate import official
     from histozoo.tasks import task
 
     declared = task(name)
     dataset = declared.load(data_root)
+    official.check(declared, data_root, dataset)
     tiles_NHWC = tiles.pack(dataset, tile_px, Path(cache))
     groups: Sequence[str] = splits.merge_duplicates(list(dataset["group"]), tiles_NHWC)
     return LabelledTiles(

@@ -39,6 +39,8 @@ class Task:
             never compared.
         objects: Annotated objects as published, by the class that their tiles get; compared where the rule is `Around`.
         split_counts: Tiles of each official split (`train`, `val`, `test`) as published.
+        split_divides_groups: Whether that split is known to have a group on both sides. It is then used for nothing and told among the
+            traps; in any other task such a split is refused when the task is measured on.
         organ: What was imaged.
         stain: How it was stained.
         mpp: Micrometres per pixel where they are known for the files as they are; None otherwise.
@@ -86,6 +88,7 @@ class Task:
     licence_note: str = ""
     licence_checked: bool = False
     split_counts: Mapping[str, int] = field(default_factory=dict)
+    split_divides_groups: bool = False
     preparation: Preparation | None = None
     hub: str = ""
     traps: tuple[str, ...] = ()

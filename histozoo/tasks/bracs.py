@@ -27,6 +27,7 @@ TASK = Task(
     source="https://www.bracs.icar.cnr.it/download/",
     citation="N. Brancati et al., BRACS: a dataset for breast carcinoma subtyping in H&E histology images, Database 2022, baac093",
     lineage="bracs",
+    split_divides_groups=True,
     traps=(
         "Regions differ in size, and size differs with the class: invasive carcinoma is drawn large, a normal duct small.",
         "Patient 67 is in two of the official splits (the sources differ on which).",

@@ -22,6 +22,7 @@ TASK = Task(
     ),
     lineage="glas",
     cut_px=258,
+    split_divides_groups=True,
     traps=(
         "The official split divides patients and is not used.",
         "There are 16 patients only.",

@@ -30,6 +30,7 @@ TASK = Task(
         "Medical Image Analysis 35 (2017) 489-502"
     ),
     lineage="glas",
+    split_divides_groups=True,
     traps=(
         "The official split divides patients; use the groups.",
         "CRAG is from the same hospital (Coventry, another scanner); patients may be shared.",

@@ -36,6 +36,7 @@ TASK = Task(
         pictures=165,
         parts=("glas",),
     ),
+    split_divides_groups=True,
     traps=(
         "five of the 16 patients have no tile without a gland",
         "most tiles without a gland come from benign images, whose glands lie apart",
