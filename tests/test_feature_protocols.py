@@ -321,6 +321,21 @@ def test_simpleshot_tells_the_spread_and_more_shots_help():
     np.testing.assert_allclose(found.scores_NK.sum(1), 1, atol=1e-6)
 
 
+def test_simpleshot_says_which_shots_the_rarest_class_is_too_small_for():
+    f_ND, labels_N, groups_N = task(groups=24, tiles=4, classes=2)
+    kept_N = (labels_N == 0) | (groups_N % 4 == 0)  # of the second class a few groups only
+    f_ND, labels_N, groups_N = f_ND[kept_N], labels_N[kept_N], groups_N[kept_N]
+    found = simpleshot.simpleshot(f_ND, labels_N, groups_N, seed=0, folds=3, episodes=2)
+    least = min(
+        (labels_N[part.train] == 1).sum() for part in folds.parts(labels_N, groups_N, seed=0, folds=3)
+    )
+    assert found.rarest == least and 8 <= least < 16
+    assert [s.shots for s in found.shots] == [1, 2, 4, 8] and found.too_many == (16,)
+    given = simpleshot.simpleshot(f_ND, labels_N, groups_N, seed=0, folds=3, shots=[2], episodes=2)
+    assert given.too_many == () and given.rarest == least
+    assert FEATURE_PROTOCOLS["simpleshot"](*task(groups=45), seed=0, episodes=2).too_many == ()
+
+
 def test_simpleshot_episodes_score_what_scikit_learn_says():
     f_ND, labels_N, groups_N = task(apart=0.5)
     found = simpleshot.simpleshot(f_ND, labels_N, groups_N, seed=0, shots=[2], episodes=1)

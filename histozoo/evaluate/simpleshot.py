@@ -65,9 +65,14 @@ class FewShot(Predictions):
 
     Args:
         shots: One per number of shots, in increasing order.
+        too_many: Usual numbers of shots that were left out, since some class has fewer training rows in some fold; none where the numbers
+            were given.
+        rarest: How many training rows the rarest class has in the fold where it has the fewest.
     """
 
     shots: tuple[Shots, ...]
+    too_many: tuple[int, ...]
+    rarest: int
 
 
 def simpleshot(
@@ -93,7 +98,8 @@ def simpleshot(
         seed: Seed of the folds and of the support.
         folds: Number of folds.
         split: An official split instead.
-        shots: Tiles per class; where it is None, those of 1, 2, 4, 8 and 16 that every class has in the training rows of every fold.
+        shots: Tiles per class; where it is None, those of 1, 2, 4, 8 and 16 that every class has in the training rows of every fold; the
+            result says which were left out.
         episodes: Draws for each number of shots.
 
     Raises:
@@ -103,7 +109,8 @@ def simpleshot(
     """
     f_ND, labels_N, groups_N = checked(f_ND, labels_N, groups_N)
     each = parts(labels_N, groups_N, seed=seed, folds=folds, split=split)
-    sizes = _sizes(labels_N, each, shots, episodes)
+    rarest = min(int(np.unique(labels_N[part.train], return_counts=True)[1].min()) for part in each)
+    sizes = _sizes(rarest, shots, episodes)
     measured, votes = [], []
     for size in sizes:
         guesses = [
@@ -117,7 +124,8 @@ def simpleshot(
     rows = [part.test for part in each]
     fold_N = [np.full(len(part.test), fold, dtype=np.int64) for fold, part in enumerate(each)]
     found = collected(rows, fold_N, shares, [float(sizes[-1])] * len(each), probabilities=True)
-    return FewShot(**vars(found), shots=tuple(measured))
+    too_many = tuple(s for s in SHOTS if s > rarest) if shots is None else ()
+    return FewShot(**vars(found), shots=tuple(measured), too_many=too_many, rarest=rarest)
 
 
 def centroid_scores(support_EKSD: NDArray[Any], query_MD: NDArray[Any]) -> NDArray[np.float32]:
@@ -185,14 +193,13 @@ def _shares(guesses_ME: Ints, classes: int) -> NDArray[np.float64]:
     return np.stack([(guesses_ME == k).mean(1) for k in range(classes)], 1)
 
 
-def _sizes(labels_N: Ints, each: Sequence[Part], shots: Sequence[int] | None, episodes: int) -> list[int]:
-    least = min(int(np.unique(labels_N[part.train], return_counts=True)[1].min()) for part in each)
-    sizes = sorted({s for s in SHOTS if s <= least} if shots is None else set(shots))
-    if not sizes or sizes[0] < 1 or sizes[-1] > least or episodes < 1:
+def _sizes(rarest: int, shots: Sequence[int] | None, episodes: int) -> list[int]:
+    sizes = sorted({s for s in SHOTS if s <= rarest} if shots is None else set(shots))
+    if not sizes or sizes[0] < 1 or sizes[-1] > rarest or episodes < 1:
         raise UsageError(
             "HZ-I66",
             "episodes cannot be drawn so",
-            expected=f"1 to {least} shots, as many as the rarest class has training rows, and at least one episode",
+            expected=f"1 to {rarest} shots, as many as the rarest class has training rows, and at least one episode",
             got=f"shots {', '.join(map(str, sizes)) or 'none'}, {episodes} episodes",
             next_step="leave out the larger numbers of shots",
         )
