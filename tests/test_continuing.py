@@ -315,6 +315,24 @@ def test_a_state_without_its_parameter_is_refused() -> None:
     assert torch.equal(optimizer.state[p]["exp_avg"], torch.ones_like(p)) and optimizer.state[p]["step"] == 3
 
 
+def test_a_state_in_another_memory_order_gives_the_same_step() -> None:
+    """Files hold plain order, a trunk's kernels lie channels last, and fused AdamW looks at no strides."""
+    e = experiment.resolve({"name": "test_resnet.simclr_x", "tasks": ["a"], "preset": "small", "tile_px": 32})
+    moved = []
+    for order in (torch.channels_last, torch.contiguous_format):
+        recipe = assemble.build_recipe(e, {}).to(memory_format=order)
+        optimizer = torch.optim.AdamW(recipe.param_groups(), fused=True)
+        name, p = next((n, p) for n, p in recipe.named_parameters() if p.ndim == 4 and p.shape[1] > 1)
+        value = torch.linspace(0, 1, p.numel()).view(p.shape)
+        state = {"exp_avg": value, "exp_avg_sq": value, "step": torch.tensor(3.0)}
+        continuing.take_optimizer(optimizer, recipe, {f"{name}.{k}": v for k, v in state.items()})
+        before = p.detach().clone()
+        p.grad = torch.zeros_like(p)
+        optimizer.step()
+        moved.append((p.detach() - before).contiguous())
+    assert moved[0].abs().max() > 0 and torch.allclose(*moved, rtol=1e-4)
+
+
 def test_parents_of_a_run_are_those_it_recorded(place: Path) -> None:
     recorded = [{"name": "x.y_z", "sha256": None, "licence": "mit"}]
     assert candidate.parents_of({"init": "nobody.knows_this", "parents": recorded}) == recorded
