@@ -4,8 +4,8 @@
     python benchmarks/ssl_step.py [--rounds 7] [--threads 1] [--batch 32] [--px 96] [--only simclr --only dino]
 
 A step is everything after decoding: views of the tiles, forward, loss, backward, AdamW, and where there is one the teacher, queue or
-centre. Ours begins with uint8 tiles and is called as the training loop calls it; theirs begins with PIL images, and its loop is the one of
-lightly's own examples for the method (no loader on either side). Operations and strengths of the views, widths of heads and numbers of
+centre. Ours begins with uint8 tiles and is called as the training loop calls it, with its fused AdamW; theirs begins with PIL images, and its
+loop is the one of lightly's own examples for the method (no loader on either side). Operations and strengths of the views, widths of heads and numbers of
 outputs are the same on both sides. Trunks: ResNet-18, ViT-Tiny with tiles of 16 px for iBOT and MAE. The sides take turns, so that a ratio
 pairs neighbours in time; medians over the rounds are printed, by the processor, which a busy machine disturbs less, and by the clock.
 
@@ -90,7 +90,7 @@ def our_step(name: str, views: SSLViews, tiles_BHWC: Tensor, px: int) -> Callabl
     kind, settings = OURS[name]
     given = {"views": views, "settings": settings, "steps": 1000, "lr": 1e-4, "weight_decay": 0.05, "seed": 0}
     recipe = kind(trunk(name, px), **given).train()  # type: ignore[call-arg]
-    optimizer = torch.optim.AdamW(recipe.param_groups())
+    optimizer = torch.optim.AdamW(recipe.param_groups(), fused=True)  # as histozoo.engine builds it
     steps = itertools.count(100)  # beyond what is frozen at first
 
     def step() -> Tensor:
