@@ -4,10 +4,11 @@
     python benchmarks/ssl_step.py [--rounds 7] [--threads 1] [--batch 32] [--px 96] [--only simclr --only dino]
 
 A step is everything after decoding: views of the tiles, forward, loss, backward, AdamW, and where there is one the teacher, queue or
-centre. Ours begins with uint8 tiles and is called as the training loop calls it, with its fused AdamW; theirs begins with PIL images, and its
-loop is the one of lightly's own examples for the method (no loader on either side). Operations and strengths of the views, widths of heads and numbers of
-outputs are the same on both sides. Trunks: ResNet-18, ViT-Tiny with tiles of 16 px for iBOT and MAE. The sides take turns, so that a ratio
-pairs neighbours in time; medians over the rounds are printed, by the processor, which a busy machine disturbs less, and by the clock.
+centre. Ours begins with uint8 tiles and is called as the training loop calls it, with its fused AdamW; theirs begins with PIL images, and
+its loop is the one of lightly's own examples for the method (no loader on either side). Operations and strengths of the views, widths of
+heads and numbers of outputs are the same on both sides. Trunks: ResNet-18, ViT-Tiny with tiles of 16 px for iBOT and MAE. The sides take
+turns, so that a ratio pairs neighbours in time; medians over the rounds are printed, by the processor, which a busy machine disturbs less,
+and by the clock.
 
 Before anything is timed, both sides' losses are compared on the same vectors where both define the same number.
 """
