@@ -157,7 +157,10 @@ def test_the_histogram_is_numpys_and_knows_no_place():
         ("random:resnet18@x", "HZ-I67", "whole number"),
         ("random:resnet18@-1", "HZ-I67", "whole number"),
         ("hf-hub:nothing", "HZ-I67", "OWNER/NAME"),
-        ("colour-histogramm", "HZ-C19", "no model is named"),
+        ("colour-histogramm", "HZ-I67", "nearest: colour-histogram"),
+        ("Color_Histogram", "HZ-I67", "nearest: colour-histogram"),
+        ("random:colour-histogram", "HZ-I67", "colour-histogram has no weights, so none that are random"),
+        ("random:colour-histogram@1", "HZ-I67", "next:     colour-histogram alone"),
         ("nowhere/at-all", "HZ-U13", "bundle folder"),
     ],
 )

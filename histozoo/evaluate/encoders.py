@@ -16,6 +16,7 @@ Shapes: N tiles, H W pixels, C channels, B batch, D features.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from histozoo import registry
 from histozoo.errors import UsageError
 from histozoo.evaluate import histogram
 from histozoo.evaluate.probe import features
@@ -170,6 +172,7 @@ def encoder(name: str | Path, *, tile_px: int | None = None) -> Encoder:
     text = str(name)
     if tile_px is not None and tile_px < 1:
         raise UsageError("HZ-I67", "tiles have no such side", expected="1 px or more", got=tile_px)
+    _check_histogram(text)
     for prefix, resolve in sources.PREFIXES.items():
         if text.startswith(prefix):
             found = resolve(text)
@@ -177,6 +180,21 @@ def encoder(name: str | Path, *, tile_px: int | None = None) -> Encoder:
     else:
         found = _histogram(text) if text == histogram.NAME else sources.trained(name)
     return with_size(found, tile_px)
+
+
+def _check_histogram(text: str) -> None:
+    """Refuses what is nearly the name of the colour histogram, which is none of the zoo's, and the histogram with random weights."""
+    base = text.removeprefix("random:").partition("@")[0]
+    near = difflib.get_close_matches(base.lower(), [histogram.NAME, *registry.names()], n=1)
+    if text == histogram.NAME or near != [histogram.NAME] or Path(text).is_dir():
+        return
+    what, expected = f"there is no encoder {text!r}", f"nearest: {histogram.NAME}"
+    step = f"did you mean {histogram.NAME}? `histozoo list` shows the models"
+    if text.startswith("random:"):
+        what = f"{histogram.NAME} has no weights, so none that are random"
+        expected = "random:NAME with a zoo entry, a run or a model of timm"
+        step = f"{histogram.NAME} alone is the baseline without a network; random:NAME of the model beside it is the other one"
+    raise UsageError("HZ-I67", what, expected=expected, got=text, kept="nothing was loaded", next_step=step)
 
 
 def with_size(found: Encoder, tile_px: int | None) -> Encoder:
