@@ -170,12 +170,26 @@ def test_the_table_of_slides_is_read_as_text_and_checked(tmp_path: Path) -> None
     }
     path.write_text("slide,label\na,benign\n")
     assert read_slide_labels(path).patient == {"a": "a"}
-    for text in ("slide\na\n", "slide,label\na,\n", "slide,label\na,x\na,x\n", ""):
+    for text, said in (
+        ("slide\na\n", "a column is missing"),
+        ("", "got:      an empty file"),
+        ("slide,label\n", "the table names no slide"),
+        ("slide,label\na,\n", "a cell is blank"),
+        ("slide,label\na,x\na,x\n", "a slide is there twice"),
+    ):
         path.write_text(text)
-        with pytest.raises(UsageError, match="HZ-U32"):
+        with pytest.raises(UsageError, match=f"(?s)HZ-U32.*{said}.*next: .*a line per slide"):
             read_slide_labels(path)
-    with pytest.raises(UsageError, match="HZ-U32"):
+    with pytest.raises(UsageError, match=r"(?s)HZ-U32.*got: +No such file or directory\n.*next:"):
         read_slide_labels(tmp_path / "none.csv")
+
+
+def test_i71_a_source_that_is_not_there_is_said(tmp_path: Path) -> None:
+    for name in ("none", "none.safetensors"):
+        with pytest.raises(
+            UsageError, match=f"(?s)HZ-I71 there is no such .*{name}\n.*next: .*histozoo embed"
+        ):
+            from_feature_files(tmp_path / name, labels(a="benign"), task="t", classes=CLASSES)
 
 
 def test_corners_come_from_names_and_never_from_several_pictures_of_a_slide() -> None:

@@ -189,7 +189,7 @@ def test_the_numbers_are_those_of_the_protocol(tmp_path: Path) -> None:
         ({"protocols": ["knn"]}, "HZ-I75"),
         ({"sources": ["one", "one"]}, "HZ-I75"),
         ({"sources": ["one", "other"]}, "HZ-I71"),
-        ({"sources": ["nowhere.safetensors"]}, "HZ-"),
+        ({"sources": ["nowhere"]}, "HZ-I71 there is no such feature file or folder"),
         ({"sources": ["few"]}, "HZ-I71"),
     ],
 )

@@ -43,12 +43,16 @@ def read_slide_labels(path: str | Path) -> SlideLabels:
     """
     path = Path(path)
     try:
-        lines = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _malformed("the table of slides cannot be read", path, str(error)) from error
-    columns = set(lines[0]) if lines else set()
-    if not {"slide", "label"} <= columns:
-        raise _malformed("a column is missing", path, ", ".join(map(str, columns)) or "no line")
+        table = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), strict=True)
+        columns, lines = list(table.fieldnames or ()), list(table)
+    except OSError as error:
+        raise _malformed("the table of slides cannot be read", path, error.strerror or str(error)) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _malformed("the table of slides is no CSV in UTF-8", path, str(error)) from error
+    if not {"slide", "label"} <= set(columns):
+        raise _malformed("a column is missing", path, ", ".join(columns) or "an empty file")
+    if not lines:
+        raise _malformed("the table names no slide", path, "a header and no line below it")
     label: dict[str, str] = {}
     patient: dict[str, str] = {}
     for number, cells in enumerate(lines, start=2):
@@ -84,6 +88,13 @@ def from_feature_files(
         IntegrityError: `HZ-H64` a file is no whole feature file; `HZ-I62` a feature is not finite.
     """
     source = Path(source)
+    if not source.exists():
+        raise refused(
+            "there is no such feature file or folder",
+            where=source,
+            expected="a folder with one feature file per slide, or one file with the tiles of all slides",
+            next_step="`histozoo embed TILES FILE -m NAME` writes feature files",
+        )
     parts = list(_files(source)) if source.is_dir() else list(_one_file(source, slide_of or _first_folder))
     slides = [slide for part in parts for slide in part.slides]
     word_of, number = labels.label, {word: k for k, word in enumerate(classes)}
@@ -185,5 +196,11 @@ def split_corner(name: str) -> tuple[str, tuple[int, int] | None]:
 
 def _malformed(what: str, where: object, got: str) -> UsageError:
     return UsageError(
-        "HZ-U32", what, where=where, expected="a CSV with the columns slide,label[,patient]", got=got
+        "HZ-U32",
+        what,
+        where=where,
+        expected="a CSV with the columns slide,label[,patient]",
+        got=got,
+        kept="nothing was read",
+        next_step="write a CSV in UTF-8 with a line per slide below the header slide,label or slide,label,patient",
     )
