@@ -353,6 +353,7 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(folder: Path, name: str)
     edit(folder, "images/benign_000.png", name)
     error = table_error(folder)
     assert (error.code, error.got) == ("HZ-U33", repr(name)) and error.where.endswith("line 2")
+    assert "without .." in error.next_step
 
 
 @pytest.mark.parametrize("linked", ["file", "folder"])
@@ -366,7 +367,17 @@ def test_a_link_that_leads_out_of_the_folder_is_refused(folder: Path, linked: st
     else:
         (folder / "images/linked").symlink_to(outside)
         edit(folder, "images/benign_000.png", "images/linked/benign_000.png")
-    assert table_error(folder).code == "HZ-U33"
+    error = table_error(folder)
+    assert (error.code, error.what) == ("HZ-U33", "a link leads out of the table's folder")
+    assert (
+        str(outside / "benign_000.png") in error.got and "make the whole folder the link" in error.next_step
+    )
+
+
+def test_a_folder_that_is_a_link_as_a_whole_is_read(folder: Path) -> None:
+    whole = folder.parent / "elsewhere"
+    whole.symlink_to(folder)
+    assert len(read_table(whole, classes=CLASSES)) == len(read_table(folder, classes=CLASSES))
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def check_paths(path: Path, rows: Iterable[Row]) -> None:
         if target.parent not in parents:
             parents[target.parent] = target.parent.resolve().is_relative_to(inside)
         if not parents[target.parent] or (target.is_symlink() and leads_out(folder, row.file)):
-            raise _leads_out(path, row)
+            raise _leads_out(path, row, link=target.resolve())
 
 
 def check_spelling(where: object, rows: Iterable[Row]) -> None:
@@ -63,14 +63,18 @@ def check_spelling(where: object, rows: Iterable[Row]) -> None:
             )
 
 
-def _leads_out(where: object, row: Row) -> UsageError:
+def _leads_out(where: object, row: Row, link: Path | None = None) -> UsageError:
+    step = "name files from the table's own folder, without .. and without a / at the front"
+    if link is not None:
+        step = "put the files themselves there; or make the whole folder the link, table and tiles together"
     return UsageError(
         "HZ-U33",
-        "a tile's name leads out of its folder",
+        "a link leads out of the table's folder" if link else "a tile's name leads out of its folder",
         where=f"{where}, line {row.line}",
         expected="a relative path below the table's folder",
-        got=repr(row.file),
+        got=repr(row.file) + (f", which is {printable(str(link))}" if link else ""),
         kept="nothing was opened",
+        next_step=step,
     )
 
 
