@@ -15,11 +15,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from typer.core import TyperGroup
 
-from histozoo.errors import HistozooError, Interrupted
+from histozoo.errors import HistozooError, Interrupted, UsageError
 
 # A terminal knows its width; what goes to a file or another program is not to be cut at 80 columns. Names such as a:x:b are no emoji.
 out = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False, emoji=False, width=None if sys.stderr.isatty() else 160)
+
+
+_MISTYPED: Any = typer.BadParameter.__base__
+"""What the parser raises for any command that it cannot take; where it is defined depends on typer's version."""
 
 
 class Verbs(TyperGroup):
@@ -42,6 +46,8 @@ class Verbs(TyperGroup):
             )
         except HistozooError as raised:
             error = raised
+        except _MISTYPED as raised:
+            error = _as_ours(raised)
         finally:
             signal.signal(signal.SIGTERM, before)
         if ctx.params.get("debug"):
@@ -53,6 +59,13 @@ class Verbs(TyperGroup):
             soft_wrap=True,
         )
         raise typer.Exit(error.exit_code)
+
+
+def _as_ours(mistyped: Any) -> UsageError:
+    """Returns `HZ-U66` for a command that the parser cannot take: an unknown option or verb, a value that it may not have."""
+    verb = mistyped.ctx.command_path if mistyped.ctx else "histozoo"
+    said = mistyped.format_message().rstrip(".")
+    return UsageError("HZ-U66", said[:1].lower() + said[1:], next_step=f"`{verb} --help` shows what it takes")
 
 
 def _show_warning(

@@ -153,8 +153,25 @@ def test_a_signal_is_no_trace(number: int, monkeypatch: pytest.MonkeyPatch) -> N
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_an_unknown_option_is_a_usage_error() -> None:
-    call("list", "--no-such-option", code=2)
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["list", "--no-such-option"], "no such option: --no-such-option"),
+        (
+            ["evaluate", NAME, "--task", "glas", "--resamples", "0"],
+            "'--resamples'.* 100\n.*`\\w+ evaluate --help`",
+        ),
+        (["evaluate", NAME, "--task", "glas", "--seed", "-1"], "'--seed'.* 0\n.*`\\w+ evaluate --help`"),
+        (["embed", "x", "y.safetensors", "--batch-size", "many"], "'--batch-size'"),
+        (["evaluate"], "missing argument 'models'"),
+        (["evaluate", NAME, "--task"], "'--task' requires an argument"),
+        (["evalute", NAME], "no such command 'evalute'. Did you mean 'evaluate'"),
+    ],
+)
+def test_u66_what_the_parser_cannot_take_is_said_as_every_other_error(typed: list[str], said: str) -> None:
+    result = call(*typed, code=2)
+    assert re.match(f"(?s)HZ-U66 .*{said}", result.stderr), result.stderr
+    assert "next:" in result.stderr and result.stdout == ""
 
 
 # -- using --
