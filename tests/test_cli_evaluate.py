@@ -224,6 +224,13 @@ def test_seeds_and_shares_of_a_fine_tuning(house: Path, made: Path, monkeypatch:
         ([NAME, NAME, "--task", "drawn_new"], "HZ-I75", "each once"),
         (["timm:resnet8", "--task", "drawn_new"], "HZ-I67", "resnet"),
         ([NAME, "--task", "drawn_new", "--fraction", "2"], "HZ-I75", "share of the labels"),
+        (["colour-histogramm", "--task", "drawn_new"], "HZ-I67", "did you mean colour-histogram?"),
+        (["random:colour-histogram", "--task", "drawn_new"], "HZ-I67", "has no weights"),
+        (
+            [NAME, "--task", "drawn_new", "--protocol", "robustness_index", "--centres", "grop"],
+            "HZ-I75",
+            "--centres group",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_name(
@@ -232,3 +239,15 @@ def test_what_cannot_be_meant_is_refused_by_name(
     stderr = call(*arguments, *places(house, made), code=2).stderr
     assert code in stderr and said in stderr
     assert not (house / "out").exists()
+
+
+def test_u32_a_table_of_centres_is_read_before_anything_is_measured(house: Path, made: Path) -> None:
+    table = house / "centres.csv"
+    given = [NAME, "--task", "drawn_new", "--protocol", "knn", "--protocol", "robustness_index"]
+    for text, said in (
+        ("group\na\n", "with the columns group, centre"),
+        ("group,centre\na,b\n", "HZ-I75 the centre of"),
+    ):
+        table.write_text(text)
+        result = call(*given, "--centres", table, *places(house, made), code=2)
+        assert said in result.stderr and result.stdout == "" and not (house / "out").exists()

@@ -54,7 +54,7 @@ def read_cells(path: Path, *, needed: Sequence[str]) -> list[tuple[int, Cells]]:
     Raises:
         UsageError: `HZ-U32`, with the line.
     """
-    header, *records = _records(path)
+    header, *records = _records(path, needed)
     columns = header[1]
     if any(c not in columns for c in needed) or len(set(columns)) < len(columns):
         raise malformed(
@@ -62,6 +62,7 @@ def read_cells(path: Path, *, needed: Sequence[str]) -> list[tuple[int, Cells]]:
             path,
             expected=", ".join(needed),
             got=", ".join(columns) or "no header",
+            columns=needed,
         )
     for line, values in records:
         if len(values) != len(columns):
@@ -70,6 +71,7 @@ def read_cells(path: Path, *, needed: Sequence[str]) -> list[tuple[int, Cells]]:
                 f"{path}, line {line}",
                 expected=len(columns),
                 got=len(values),
+                columns=needed,
             )
     return [(line, dict(zip(columns, values, strict=True))) for line, values in records]
 
@@ -110,14 +112,14 @@ def check_counts(where: Path, found: Counter[str], declared: Mapping[str, int]) 
         )
 
 
-def _records(path: Path) -> list[tuple[int, list[str]]]:
+def _records(path: Path, needed: Sequence[str]) -> list[tuple[int, list[str]]]:
     """Returns (line number, cells) of header and lines; blank lines are passed over."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise malformed(f"the table cannot be read: {error.strerror}", path) from error
+        raise malformed(f"the table cannot be read: {error.strerror}", path, columns=needed) from error
     except UnicodeDecodeError as error:
-        raise malformed("the table is not UTF-8", path, got=str(error)) from error
+        raise malformed("the table is not UTF-8", path, got=str(error), columns=needed) from error
     first = text.partition("\n")[0]
     reader = csv.reader(
         io.StringIO(text, newline=""),
@@ -128,7 +130,10 @@ def _records(path: Path) -> list[tuple[int, list[str]]]:
         records = [(reader.line_num, cells) for cells in reader if cells]
     except csv.Error as error:
         raise malformed(
-            "the table is not readable as CSV", f"{path}, line {reader.line_num}", got=str(error)
+            "the table is not readable as CSV",
+            f"{path}, line {reader.line_num}",
+            got=str(error),
+            columns=needed,
         ) from error
     return records or [(1, [])]
 
@@ -162,9 +167,16 @@ def first_five(what: str, names: Sequence[str], n: int = 5) -> str:
     return (f"{what}: " if what else "") + ", ".join(map(printable, names[:n])) + more
 
 
-def malformed(what: str, where: object, *, expected: object = "", got: object = "") -> UsageError:
-    """Returns the error for a table that is not one, `HZ-U32`."""
-    step = "write a CSV in UTF-8 with the columns file, label, group"
+def malformed(
+    what: str,
+    where: object,
+    *,
+    expected: object = "",
+    got: object = "",
+    columns: Sequence[str] = ("file", "label", "group"),
+) -> UsageError:
+    """Returns the error for a table that is not one, `HZ-U32`; `columns` are those that it must have."""
+    step = f"write a CSV in UTF-8 with the columns {', '.join(columns)}"
     return UsageError(
         "HZ-U32", what, where=where, expected=expected, got=got, kept="nothing was read", next_step=step
     )
