@@ -1,4 +1,4 @@
-"""Case 45 for every self-supervised recipe: a number that is none, wherever it appears, leaves the run as if its batch had not been there.
+"""Case 45 for every recipe: a number that is none, wherever it appears, leaves the run as if its batch had not been there.
 
 Each recipe is trained once with a poisoned batch for each of its sites, clean ones between, and once without those batches: all weights,
 teachers, centres, queues, batch statistics and moments must be the same bits, and dropped.jsonl must name what was wrong.
@@ -25,7 +25,7 @@ from histozoo.errors import IntegrityError
 from histozoo.recipes.base import Recipe
 from tests.fakes.ssl import MADE, NormedTrunk, batch, make, tiny_vit
 
-EVERY = [*MADE, "multitaskssl"]
+EVERY = [*MADE, "multitask", "multitaskssl"]
 ROWS = 4
 NAN, INF = float("nan"), float("inf")
 Record = dict[str, Any]
@@ -205,6 +205,7 @@ TABLE = {
     "ibot": (5, 0, 0, 2),
     "ibot_ema": (5, 0, 2, 2),
     "mae": (1, 0, 1, 0),
+    "multitask": (3, 1, 0, 0),
     "multitaskssl": (5, 3, 0, 0),
 }
 

@@ -113,6 +113,8 @@ MADE: dict[str, tuple[type[Recipe], Any, Any]] = {
 def make(name: str, *, trunk: nn.Module | None = None, settings: Any = None, seed: int = 0) -> Recipe:
     """Returns a recipe in training mode; equal arguments give equal weights."""
     torch.manual_seed(seed)
+    if name == "multitask":
+        return _labelled(trunk or Trunk()).train()
     if name == "multitaskssl":
         return _both(trunk or Trunk()).train()
     kind, small, views = MADE[name]
@@ -121,13 +123,18 @@ def make(name: str, *, trunk: nn.Module | None = None, settings: Any = None, see
     return kind(backbone, views=views, settings=settings or small, **arguments).train()  # type: ignore[call-arg]
 
 
-def _both(trunk: nn.Module) -> Recipe:
+def _labelled(trunk: nn.Module) -> multitask.Multitask:
     flat = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
     values = {**multitask.PRESETS["modern"], "steps": STEPS, "warmup_steps": 0}
-    labelled = multitask.Multitask(trunk, {"one": 2, "two": 3}, views=Views(px=16, **flat), settings=values)  # type: ignore[arg-type]
+    return multitask.Multitask(
+        trunk, {"one": 2, "two": 3}, views=Views(px=16, stain=0.05, **flat), settings=values
+    )  # type: ignore[arg-type]
+
+
+def _both(trunk: nn.Module) -> Recipe:
     objective = make("simclr", trunk=trunk)
     return multitaskssl.MultitaskSSL(
-        trunk, multitask=labelled, objective=objective, settings=multitaskssl.Settings(weight=0.5)
+        trunk, multitask=_labelled(trunk), objective=objective, settings=multitaskssl.Settings(weight=0.5)
     )
 
 
