@@ -176,3 +176,15 @@ def test_i67_tiles_of_another_size_or_kind_are_refused():
             encoder(ENTRY).features(bad)
     with pytest.raises(UsageError, match="HZ-I67"):
         encoder(ENTRY, tile_px=0)
+
+
+def test_i67_features_are_no_encoder(tmp_path):
+    file = tmp_path / "features" / "slide.safetensors"
+    file.parent.mkdir()
+    file.write_bytes(b"-")
+    for name in (file, file.parent):
+        with pytest.raises(UsageError, match=r"(?s)HZ-I67 features.*next: .*--slides TABLE"):
+            encoder(name)
+    (file.parent / "experiment.json").write_text("{}")
+    with pytest.raises(UsageError, match="HZ-U52"):
+        encoder(file.parent)

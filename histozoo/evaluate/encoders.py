@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from histozoo import registry
+from histozoo import feature_files, registry
 from histozoo.errors import UsageError
 from histozoo.evaluate import histogram
 from histozoo.evaluate.probe import features
@@ -173,6 +173,7 @@ def encoder(name: str | Path, *, tile_px: int | None = None) -> Encoder:
     if tile_px is not None and tile_px < 1:
         raise UsageError("HZ-I67", "tiles have no such side", expected="1 px or more", got=tile_px)
     _check_histogram(text)
+    _check_no_features(Path(text))
     for prefix, resolve in sources.PREFIXES.items():
         if text.startswith(prefix):
             found = resolve(text)
@@ -195,6 +196,26 @@ def _check_histogram(text: str) -> None:
         expected = "random:NAME with a zoo entry, a run or a model of timm"
         step = f"{histogram.NAME} alone is the baseline without a network; random:NAME of the model beside it is the other one"
     raise UsageError("HZ-I67", what, expected=expected, got=text, kept="nothing was loaded", next_step=step)
+
+
+_MODEL_FILES = ("config.json", "experiment.json", "model.safetensors")
+"""What tells a bundle or a run, whole or not, from a folder of feature files."""
+
+
+def _check_no_features(path: Path) -> None:
+    """Refuses what holds features where a model is wanted, and a file of weights without the folder that says what they are."""
+    files = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
+    if any(file.name in _MODEL_FILES for file in files if file != path):
+        return
+    if any(file.suffix in feature_files.SUFFIXES for file in files):
+        raise UsageError(
+            "HZ-I67",
+            "features, or weights alone, are no encoder",
+            where=path,
+            expected="a model: NAME, a bundle or run folder, random:NAME, timm:ARCH.TAG, hf-hub:OWNER/NAME or colour-histogram",
+            kept="nothing was loaded",
+            next_step="`histozoo evaluate FEATURES... --slides TABLE` compares feature files of slides; for weights, name their folder",
+        )
 
 
 def with_size(found: Encoder, tile_px: int | None) -> Encoder:
