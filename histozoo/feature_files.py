@@ -191,8 +191,11 @@ def _check(features: Features) -> None:
         raise ValueError(f"{n} names, {hashes} hashes and {rows} rows of features")
     if list(features.names) != sorted(set(features.names)):
         raise ValueError("names are not sorted or occur twice")
-    if not np.isfinite(f_ND).all():
-        raise ValueError("features that are not finite")
+    bad = np.flatnonzero(~np.isfinite(f_ND).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"features that are not finite in {len(bad):,} rows, first in {features.names[bad[0]]}"
+        )
 
 
 def _check_sum(features: Features, stated: object) -> None:

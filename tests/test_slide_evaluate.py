@@ -219,6 +219,30 @@ def test_i63_one_slide_only_is_refused(tmp_path: Path) -> None:
         slide_files.run(plan, resamples=200)
 
 
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_h64_features_that_are_not_finite_are_refused_and_the_tile_is_named(
+    tmp_path: Path, value: float
+) -> None:
+    good, bad = written(tmp_path / "good", signal=1.0), written(tmp_path / "bad", signal=1.0)
+    file = bad / "s03.safetensors"
+    found = feature_files.read(file)
+    f_ND = found.features_ND.copy()
+    f_ND[2, 1] = value
+    feature_files.write(file, dataclasses.replace(found, features_ND=f_ND))
+    arguments = [
+        str(good),
+        str(bad),
+        "--slides",
+        str(tmp_path / "biopsies.csv"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    result = CliRunner().invoke(app, ["evaluate", *arguments])
+    assert result.exit_code == 3 and "HZ-H64" in result.stderr and "s03.safetensors" in result.stderr
+    assert f"not finite in 1 rows, first in {found.names[2]}" in result.stderr
+    assert result.stdout == "" and not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     "beside", [["--task", "pbc_mini"], ["--record"], ["--fraction", "0.5"], ["--centres", "group"]]
 )

@@ -59,8 +59,9 @@ def grouped_folds(labels_N: Ints, groups_N: NDArray[Any], *, seed: int, folds: i
         raise UsageError(
             "HZ-I62",
             "a single class cannot be scored",
-            expected="at least two classes with tiles",
-            got=f"{len(np.unique(labels_N))} classes, {len(labels_N)} tiles",
+            expected="rows of at least two classes",
+            got=f"{len(np.unique(labels_N))} classes, {len(labels_N)} rows",
+            next_step="add groups of another class: nothing can be told apart here",
         )
     n_groups = len(np.unique(groups_N))
     if n_groups < folds:

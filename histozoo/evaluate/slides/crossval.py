@@ -105,7 +105,7 @@ def _enough_patients(bags: Bags, folds: int) -> None:
             where=", ".join(bags.classes[k] for k in short),
             expected=f"at least {folds} patients of each class",
             got="; ".join(f"{bags.classes[k]}: {n}" for k, n in short.items()),
-            next_step=f"use at most {max(2, min(short.values()))} folds, or leave the class out of the task",
+            next_step="add patients of the class, or leave it out of the task; from Python, `folds` may be fewer, 2 at least",
         )
 
 
