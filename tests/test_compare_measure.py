@@ -15,6 +15,7 @@ from histozoo.evaluate.compare import measure, run
 from histozoo.evaluate.compare.measure import Plan
 from histozoo.evaluate.compare.plan import RANDOM_SEEDS, columns, jobs, protocol_names
 from histozoo.evaluate.feature_protocols import FEATURE_PROTOCOLS
+from histozoo.evaluate.simpleshot import SHOTS
 from tests.fakes import compared, killer
 from tests.fakes.compared import install, labelled
 
@@ -77,6 +78,9 @@ def test_the_same_seed_gives_the_same_files_and_another_one_others(tmp_path: Pat
         assert set(files_) == wanted
         told = json.loads(files_["results.json"])
         assert all(c.pop("seconds") >= 0 for c in told["cells"])
+        for c in told["cells"]:  # every usual number of shots was drawn or is said not to have been
+            left_out = c.get("shots_left_out", {}).get("shots", [])
+            assert [one["shots"] for one in c["shots"]] + left_out == list(SHOTS)
         found.append(files_ | {"results.json": told})
     assert found[0] == found[1]
     assert found[0]["results.csv"] != found[2]["results.csv"]

@@ -60,7 +60,8 @@ def cells(first: str = "good", tasks: tuple[str, ...] = ("drawn_0", "drawn_1")) 
         shots = [
             {"shots": n, "mean": 0.5 + n / 100, "sd": 0.1, "percentiles": [0.4, 0.5, 0.6]} for n in (1, 16)
         ]
-        found.append(cell(first, task, guesses(task, 0.97, seed=i), facts={"shots": shots}))
+        facts = {"shots": shots} | ({"shots_left_out": {"shots": [32], "rarest": 17}} if i else {})
+        found.append(cell(first, task, guesses(task, 0.97, seed=i), facts=facts))
         found += [
             cell("random:x", task, guesses(task, 0.5, seed=i + s), encoder=f"random:x@{s}") for s in (7, 8)
         ]
@@ -143,6 +144,10 @@ def test_the_csv_is_tidy_and_reads_back(found: list[Standings], tmp_path: Path) 
     assert [(r["task"], r["model"], r["setting"], float(r["value"])) for r in drawn] == [
         (s.task, s.model, f"shots {s.shots}", round(s.mean, 6)) for s in shots
     ]
+    said = "32 left out, the rarest class has 17 tiles to learn from"
+    assert {(r["task"], r["note"]) for r in drawn} == {("drawn_0", ""), ("drawn_1", said)}
+    assert (tmp_path / "results.txt").read_text().count(f"drawn_1: {said}") == 1
+    assert page(found, facts=FACTS).count(f"drawn_1: {said}.") == 1
     wanted = [row for one in found for row in one.rows]
     assert len(rows) == len(wanted) == 2 * 2 * 2
     for row, true in zip(rows, wanted, strict=True):

@@ -203,6 +203,8 @@ def _shots(found: Predictions) -> Iterator[tuple[str, Any]]:
                 for s in found.shots
             ],
         )
+        if found.too_many:
+            yield "shots_left_out", {"shots": list(found.too_many), "rarest": found.rarest}
 
 
 def _finetuned(

@@ -141,11 +141,12 @@ def _shots(found: Standings) -> str:
         told = {s.shots: interval(s.mean, s.low, s.high) for s in several}
         cells = "".join(f"<td class='n'>{told.get(size, '')}</td>" for size in sizes)
         rows += f"<tr><td>{escape(task)}</td><td>{escape(model)}</td>{cells}</tr>"
+    left_out = "".join(f"<p>{escape(f'{task}: {why}.')}</p>" for task, why in found.shots_left_out.items())
     return (
         "<h3>How few tiles are enough: balanced accuracy by tiles of each class that were learnt from</h3><p class='dim'>The mean of many "
         "draws of these tiles, and where 95&nbsp;% of the draws lie: how much the choice of tiles matters. No interval over patients. The "
         "dots above are the vote of all draws of the largest number, a committee that has seen far more tiles than one draw.</p>"
-        f"<div class='scroll'><table><tr><th>task</th><th>model</th>{head}</tr>{rows}</table></div>"
+        f"<div class='scroll'><table><tr><th>task</th><th>model</th>{head}</tr>{rows}</table></div>{left_out}"
     )
 
 

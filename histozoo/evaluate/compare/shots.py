@@ -47,3 +47,13 @@ def few_shots(cells: Sequence[Cell]) -> tuple[FewShots, ...]:
         mean, sd, low, high = (float(v) for v in np.mean(several, 0))
         told.append(FewShots(task=task, model=model, shots=shots, mean=mean, sd=sd, low=low, high=high))
     return tuple(told)
+
+
+def left_out(cells: Sequence[Cell]) -> dict[str, str]:
+    """Returns task -> which numbers of shots its rarest class is too small for, in words; nothing of tasks that have all of them."""
+    told = {}
+    for c in cells:
+        if found := c.facts.get("shots_left_out"):
+            numbers = " and ".join(map(str, found["shots"]))
+            told[c.task] = f"{numbers} left out, the rarest class has {found['rarest']} tiles to learn from"
+    return told

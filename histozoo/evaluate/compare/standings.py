@@ -8,7 +8,7 @@ Shapes: M cells of a task, R resamples, T tasks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from histozoo.evaluate import scored
 from histozoo.evaluate.calibration import METRICS as OF_PROBABILITIES
 from histozoo.evaluate.compare.cells import Cell
 from histozoo.evaluate.compare.rows import SEEN, Row, row
-from histozoo.evaluate.compare.shots import FewShots, few_shots
+from histozoo.evaluate.compare.shots import FewShots, few_shots, left_out
 from histozoo.evaluate.resampling import Floats
 from histozoo.evaluate.verdicts import NO_WINNER, Podium, Verdict, compare, over_tasks
 
@@ -46,6 +46,7 @@ class Standings:
         podium: Ranks over the clean tasks; None where there are fewer than two or one model.
         undefined: Task -> why it has no number.
         shots: Beside the deciding metric of a few-shot protocol, what each number of shots gave.
+        shots_left_out: Task -> the numbers that its rarest class is too small for, in words.
     """
 
     protocol: str
@@ -59,6 +60,7 @@ class Standings:
     podium: Podium | None
     undefined: Mapping[str, str]
     shots: tuple[FewShots, ...] = ()
+    shots_left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +116,7 @@ def standings(
         podium=_podium(clean, models, metric, seed, crown=lineages >= FEWEST),
         undefined=absent,
         shots=few_shots(cells) if metric == METRICS[0] else (),
+        shots_left_out=left_out(cells) if metric == METRICS[0] else {},
     )
 
 

@@ -62,6 +62,7 @@ def _few(found: Standings) -> list[dict[str, Any]]:
             {name: getattr(row, name) for name in same}
             | {name: round(value, 6) for name, value in numbers.items()}
             | {"setting": f"shots {s.shots}", "metric": f"{found.metric}_over_draws"}
+            | {"note": found.shots_left_out.get(s.task, "")}
         )
     return told
 
@@ -149,7 +150,7 @@ def _shots(found: Standings) -> list[str]:
     for (task, model), several in by_model(found.shots).items():
         told = "   ".join(f"{s.shots}: {interval(s.mean, s.low, s.high)}" for s in several)
         lines.append(f"  {task}: {model}: {told}")
-    return lines
+    return lines + [f"  {task}: {why}" for task, why in found.shots_left_out.items()]
 
 
 def by_model(shots: Sequence[FewShots]) -> dict[tuple[str, str], list[FewShots]]:
@@ -220,4 +221,5 @@ def _json(found: Standings) -> dict[str, Any]:
         "ranks": None if found.podium is None else asdict(found.podium),
         "undefined": dict(found.undefined),
         "shots": [asdict(s) for s in found.shots],
+        "shots_left_out": dict(found.shots_left_out),
     }
