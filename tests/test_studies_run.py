@@ -191,6 +191,18 @@ def test_slides_compare_poolings_tuning_cuts_and_blocks(place: Path) -> None:
     check_cuts(place, [r for r in rows(out) if r["setting"].startswith("cut after")])
     text = (out / "report.md").read_text()
     assert "CKA of two seeds" in text and "## Shorter trunks of " in text
+    (facts,) = json.loads((out / "results.json").read_text())["changed"]
+    cka = [r for r in rows(out) if r["metric"] == "linear_cka"]
+    left, right = facts["blocks"]
+    pairs = {r["setting"]: float(r["value"]) for r in cka if not r["minus"] and "two seeds" not in r["model"]}
+    assert set(pairs) == {f"{a} | {b}" for a in left for b in right}
+    flat = {f"{a} | {b}": facts["values"][i][j] for i, a in enumerate(left) for j, b in enumerate(right)}
+    assert all(pairs[k] == pytest.approx(v, abs=1e-4) for k, v in flat.items())
+    for r in cka:
+        if r["low"] and not r["minus"]:
+            assert f"{float(r['value']):.3f} [{float(r['low']):.3f}, {float(r['high']):.3f}]" in text
+            assert float(r["high"]) <= 1
+    assert sum(bool(r["minus"]) for r in cka) == len(facts["changes"])
     assert list(out.glob("attention-*.png")) and not list(out.glob("heads/**/*.run"))
     names = folder.publish(out, place / "docs")
     assert not any(n.startswith("attention") for n in names) and f"cka-{NAME}.png" in names

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ import numpy as np
 
 from histozoo import durable
 from histozoo.evaluate.encoders import digest
+from histozoo.evaluate.looks.alike import AND
 from histozoo.evaluate.resampling import Ints
 from histozoo.studies.document import Plot, Section, Table
 from histozoo.studies.folder import Bench
 from histozoo.studies.heads import Heads, pixels, word
-from histozoo.studies.outcome import spelled
+from histozoo.studies.outcome import SEEN, spelled
 from histozoo.studies.settings import Slides
 
 _DECIDE = (
@@ -37,13 +39,18 @@ _DECIDE = (
 )
 """Settings that decide the fine-tuned trunks; a model that joins the study changes none of them."""
 
+METRIC = "linear_cka"
+
+_INTERVALS = "jackknife on Fisher's z"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Changed:
-    """Which blocks fine-tuning moved by more than two seeds lie apart."""
+    """Which blocks fine-tuning moved by more than two seeds lie apart; `rows` are records of results.csv."""
 
     seen: bool | None
     section: Section
+    rows: tuple[dict[str, Any], ...]
     facts: dict[str, Any]
 
 
@@ -68,7 +75,8 @@ def changed(part: Heads, settings: Slides, bench: Bench) -> Changed:
     )
     said = (
         f"Linear CKA, unbiased, on {facts['tiles']:,} tiles of {facts['patients']} held-out patients; 1 is the same up to "
-        f"rotation and scale. Intervals are 95 % over patients, of each block by itself: of several blocks one may be out by chance."
+        f"rotation and scale. Intervals are 95 % over patients, by a jackknife (of a CKA on Fisher's z, of a difference on its own scale), "
+        f"of each block by itself: of several blocks one may be out by chance."
     )
     marked = part.seen is True
     plot = Plot(
@@ -78,8 +86,44 @@ def changed(part: Heads, settings: Slides, bench: Bench) -> Changed:
     )
     title = f"What fine-tuning changes in {part.one.name}"
     return Changed(
-        seen=part.seen, section=Section(title, (said, Table(head, lines), plot), marked=marked), facts=facts
+        seen=part.seen,
+        section=Section(title, (said, Table(head, lines), plot), marked=marked),
+        rows=tuple(_rows(part, facts)),
+        facts=facts,
     )
+
+
+def _rows(part: Heads, facts: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Gives what the picture shows, a pair of blocks a record, and for pairs of the same block the interval and how two seeds compare."""
+    same = {
+        "part": "marked" if part.seen is True else "clean",
+        "task": part.labelled.task,
+        "lineage": part.labelled.lineage,
+        "metric": METRIC,
+        "n": facts["tiles"],
+        "n_groups": facts["patients"],
+        "seen": SEEN[part.seen],
+    }
+    name = part.one.name
+    tuned, seeds = f"{name}, frozen and fine-tuned", f"{name}, two seeds of fine-tuning"
+    left, right = facts["blocks"]
+    for i, j in product(range(len(left)), range(len(right))):
+        if left[i] != right[j]:
+            yield {
+                **same,
+                "setting": f"{left[i]}{AND}{right[j]}",
+                "model": tuned,
+                "value": facts["values"][i][j],
+            }
+    for c in facts["changes"]:
+        of = {**same, "setting": f"{c['block']}{AND}{c['block']}"}
+        yield {**of, "model": tuned, **_ends(c["cka"])}
+        yield {**of, "model": seeds, **_ends(c["ceiling"])}
+        yield {**of, "model": tuned, "minus": seeds, **_ends(c["difference"])}
+
+
+def _ends(found: Mapping[str, Any]) -> dict[str, float]:
+    return {name: found[name] for name in ("value", "low", "high")}
 
 
 def _changes(part: Heads, settings: Slides, bench: Bench) -> dict[str, Any]:
@@ -89,7 +133,9 @@ def _changes(part: Heads, settings: Slides, bench: Bench) -> dict[str, Any]:
     from histozoo.evaluate.slides.crossval import slide_folds
 
     known = {"bags": part.bags.fingerprint, **{name: getattr(settings, name) for name in _DECIDE}}
-    path = bench.out / "cka" / f"{digest(known)[:16]}.json"
+    # Other intervals are computed anew, from the same trunks.
+    path = bench.out / "cka" / f"{digest({**known, 'intervals': _INTERVALS})[:16]}.json"
+    trunks = bench.out / "cka" / digest(known)[:16]
     if path.is_file():
         stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return stored
@@ -101,7 +147,7 @@ def _changes(part: Heads, settings: Slides, bench: Bench) -> dict[str, Any]:
     before = one.block_features(tiles_NHWC, device=bench.device)
     after = []
     for seed in (settings.seed, settings.seed + 1):
-        model = _tuned(part, settings, bench, fold_S, seed, run=path.with_suffix(f".seed{seed}"))
+        model = _tuned(part, settings, bench, fold_S, seed, run=trunks.with_suffix(f".seed{seed}"))
         after.append(block_features(model, tiles_NHWC, mean=one.mean, std=one.std))
     found = cka.similarity([before], [after[0]])
     facts = {

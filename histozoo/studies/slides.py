@@ -59,6 +59,7 @@ def run(settings: Slides, bench: Bench) -> Outcome:
         rows=[
             *(r for p in parts for r in words.values(p, twin=p is parts[0])),
             *cuts.rows,
+            *(r for change in changed for r in change.rows),
             *(row(a, "marked" if a.seen is True else "clean") for a in answers),
         ],
         ran=(*words.ran(parts, settings), *(m.words() for m in models), *cuts.ran),
