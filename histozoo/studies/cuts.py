@@ -153,34 +153,64 @@ def _asked(p: _Probed, values_RC: Floats) -> list[tuple[Asked, float, Floats]]:
     ]
 
 
+def _together(p: _Probed, values_RC: Floats) -> list[tuple[float, float, float]]:
+    """Returns every shorter cut's difference from the deepest with an interval that holds for all of them together (Bonferroni)."""
+    deepest = len(p.costs) - 1
+    tail, found = ALPHA / 2 / deepest, []
+    for c in range(deepest):
+        value = _value(p, c) - _value(p, deepest)
+        d_R = widened(value, values_RC[:, c] - values_RC[:, deepest], p.n_groups)
+        low, high = np.nanquantile(d_R, [tail, 1 - tail])
+        found.append((value, float(low), float(high)))
+    return found
+
+
 def _shorter(p: _Probed, values_RC: Floats, settings: Slides) -> str:
     """Returns which cut with the fewest operations is shown to lose at most the margin; every cut is looked at, so the level is shared."""
     begin, cuts = f"{p.labelled.task}: ", p.costs[:-1]
-    for c, cut in sorted(enumerate(cuts), key=lambda item: item[1].flops):
-        value = _value(p, c) - _value(p, len(cuts))
-        d_R = widened(value, values_RC[:, c] - values_RC[:, -1], p.n_groups)
-        tail = ALPHA / 2 / len(cuts)
-        low, high = np.nanquantile(d_R, [tail, 1 - tail])
-        if low > -settings.margin and p.n_groups >= FEWEST:
+    told = zip(cuts, _together(p, values_RC), strict=True)
+    for cut, difference in sorted(told, key=lambda item: item[0].flops):
+        if difference[1] > -settings.margin and p.n_groups >= FEWEST:
             cost = f"{cut.share:.0%} of its parameters, {cut.flops_share:.0%} of its operations"
             return (
                 f"{begin}{p.one.name} cut after {cut.after} ({cost}) loses at most {settings.margin:g}: the interval of the difference, "
-                f"{spelled(value, float(low), float(high), signed=True)} (95 % for all {len(cuts)} cuts together), lies above "
-                f"-{settings.margin:g}."
+                f"{spelled(*difference, signed=True)} (95 % for all {len(cuts)} cuts together), lies above -{settings.margin:g}."
             )
     return f"{begin}no cut of {p.one.name} is shown to lose at most {settings.margin:g}."
 
 
 def _values(p: _Probed, values_RC: Floats) -> list[dict[str, Any]]:
-    found = []
-    for c, cut in enumerate(p.costs):
-        low, high = percentiles(values_RC[:, c])
-        place = {"part": "clean", "task": p.labelled.task, "lineage": p.labelled.lineage}
-        what = {"setting": f"cut after {cut.after}", "model": p.one.name, "metric": _METRIC}
-        size = {"n": len(p.labelled.labels_N), "n_groups": p.n_groups}
-        value = {"value": _value(p, c), "low": low, "high": high}
-        found.append({**place, **what, **value, **size, "seen": SEEN[p.seen]})
-    return found
+    """Returns records of every cut's value, and of the differences that `_shorter` judges by."""
+    name, deepest = p.one.name, p.costs[-1].after
+    values = [(_value(p, c), *percentiles(values_RC[:, c])) for c in range(len(p.costs))]
+    rows = [(f"cut after {cut.after}", name, "", told) for cut, told in zip(p.costs, values, strict=True)]
+    rows += [
+        (
+            f"{name} cut after {cut.after}, 95 % for all {len(p.costs) - 1} cuts together",
+            cut.after,
+            deepest,
+            told,
+        )
+        for cut, told in zip(p.costs[:-1], _together(p, values_RC), strict=True)
+    ]
+    return [
+        {
+            "part": "clean",
+            "task": p.labelled.task,
+            "lineage": p.labelled.lineage,
+            "setting": setting,
+            "model": model,
+            "minus": minus,
+            "metric": _METRIC,
+            "value": value,
+            "low": low,
+            "high": high,
+            "n": len(p.labelled.labels_N),
+            "n_groups": p.n_groups,
+            "seen": SEEN[p.seen],
+        }
+        for setting, model, minus, (value, low, high) in rows
+    ]
 
 
 def _section(found: Sequence[_Probed], drawn: Sequence[Floats], answers: Sequence[Answer]) -> Section:
