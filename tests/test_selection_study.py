@@ -183,6 +183,26 @@ def test_what_cannot_be_chosen_from_is_refused_before_anything_is_trained(
     assert not (place.parent / "out" / "runs").exists()
 
 
+def test_a_class_in_one_group_of_the_rows_scored_is_refused_before_anything_is_trained(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = selecting.make_split
+
+    def thinned(labels_N: Any, groups: list[str], **how: Any) -> Any:
+        """Leaves one group of each class but the first in the test rows: fewer than half of the resamples hold all of three classes."""
+        split = inner(labels_N, groups, **how)
+        first = {k: groups[next(i for i in split.test if labels_N[i] == k)] for k in np.unique(labels_N)}
+        test = [i for i in split.test if labels_N[i] == 0 or groups[i] == first[labels_N[i]]]
+        return dataclasses.replace(split, test=np.array(test))
+
+    monkeypatch.setattr(selecting, "make_split", thinned)
+    with pytest.raises(UsageError) as caught:
+        measure(place)
+    assert caught.value.code == "HZ-I62" and caught.value.where == "drawn_stroma"
+    assert "test rows" in str(caught.value) and "classes in 2, 1, 1 of 4 groups" in str(caught.value)
+    assert not (place.parent / "out" / "runs").exists()
+
+
 def test_a_tile_in_two_lineages_is_refused(place: Path) -> None:
     images = [place.parent / "data" / name / "images" for name in DRAWN]
     first, second = (sorted(folder.iterdir())[0] for folder in images)

@@ -20,7 +20,8 @@ HEAD = (
     "part", "task", "lineage", "setting", "model", "minus", "metric", "value", "low", "high", "p_holm", "detectable", "outcome",
     "n", "n_groups", "seen",
 )  # fmt: skip
-"""Columns of results.csv; `minus` is blank where the value is no difference; `low`, `high` are the 95 % interval over groups."""
+"""Columns of results.csv; `minus` is blank where the value is no difference; `low`, `high` are the 95 % interval over groups, of mean ranks
+over tasks and groups."""
 
 LARGEST = 300_000
 """Bytes of a report that is put into a repository."""

@@ -102,7 +102,8 @@ def trial(settings: Selection, bench: Bench) -> Trial:
     Raises:
         UsageError: `HZ-U43` a candidate has no fit name or changes what must be equal, or there are fewer than two of them or of lineages;
             `HZ-U44` a lineage that no task of the experiment has; `HZ-U66` no key=value; `HZ-E36` a task that cannot be split;
-            `HZ-E38` a tile of one lineage is in another; and what reading the experiment raises.
+            `HZ-E38` a tile of one lineage is in another; `HZ-I62` a class is in too few groups for an interval; and what reading the
+            experiment raises.
     """
     common = overrides(settings.common)
     changes = {name: common | overrides(several) for name, several in settings.candidates.items()}
@@ -122,6 +123,8 @@ def trial(settings: Selection, bench: Bench) -> Trial:
     found = {n: _read(n, base, bench) for several in names.values() for n in several}
     _apart(names, found)
     targets = {k: [_target(found[n], settings) for n in names[k]] for k in settings.lineages}
+    for target in (x for several in targets.values() for x in several):
+        _scorable(target, settings)
     return Trial(settings=settings, bench=bench, candidates=changes, base=base, targets=targets)
 
 
@@ -165,6 +168,29 @@ def _target(labelled: LabelledTiles, settings: Selection) -> Target:
         labelled.labels_N, groups, seed=settings.seed, fractions=FRACTIONS, where=labelled.task
     )
     return Target(labelled=labelled, split=split)
+
+
+def _scorable(target: Target, settings: Selection) -> None:
+    """Refuses, before hours of training, a task whose rows hold a class in so few groups that its scores cannot have an interval."""
+    for part in ("val", "test"):
+        rows = target.rows(part)
+        labels_N = target.labelled.labels_N[rows]
+        true_1NK = np.eye(len(target.labelled.classes), dtype=np.float32)[labels_N][None]
+        how = {"seed": settings.seed, "resamples": settings.resamples}
+        _, drawn_R1 = scored.bootstrap(
+            labels_N, true_1NK, target.labelled.groups_N[rows], metric=METRIC, **how
+        )
+        if 2 * np.isfinite(drawn_R1).sum() < settings.resamples:
+            groups_K = [len(set(target.labelled.groups_N[rows][labels_N == k])) for k in np.unique(labels_N)]
+            raise UsageError(
+                "HZ-I62",
+                f"the {part} rows hold a class in too few groups: their scores could not have an interval",
+                where=target.name,
+                expected="every class in enough groups that at least half of the resamples of the groups hold it",
+                got=f"classes in {', '.join(map(str, groups_K))} of {target.groups(part)} groups",
+                kept="nothing was trained",
+                next_step="leave its lineage out of `lineages`; its tiles are trained on all the same",
+            )
 
 
 # -- models ----------------------------------------------------------------------------------------------------------------------------
