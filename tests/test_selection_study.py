@@ -16,7 +16,7 @@ import torch
 
 from histozoo.errors import UsageError
 from histozoo.evaluate.compare import cells
-from histozoo.studies import folder, run, selecting, selection
+from histozoo.studies import folder, run, selecting, selection, selection_words
 from histozoo.studies.selecting import Scores
 from histozoo.studies.settings import Selection
 from histozoo.studies.study_file import read
@@ -140,6 +140,35 @@ def test_a_setting_ranks_better_only_where_the_interval_over_lineages_says_so(
     assert (f"{lead.first} is better" in said) == (
         outcome == "b"
     ) and "Holm's correction over 3 pairs" in said
+
+
+def test_settings_that_rank_alike_are_said_to_share_the_place() -> None:
+    targets = {f"l{i}": [SimpleNamespace(name=f"l{i}", rows=lambda part: range(9))] for i in range(6)}
+    t: Any = SimpleNamespace(
+        targets=targets,
+        candidates={"a": {}, "b": {}, "c": {}},
+        settings=SimpleNamespace(seed=0),
+        all_targets=lambda: [x for several in targets.values() for x in several],
+    )
+    turns = [(0.9, 0.8, 0.1), (0.8, 0.9, 0.1)]
+    validated = {
+        f"l{i}": Scores(
+            values_MS=np.array(turns[i % 2])[:, None], resampled_RM=np.tile(turns[i % 2], (500, 1))
+        )
+        for i in range(6)
+    }
+    said = selection._over_all(t, validated)
+    assert "a and b share the lowest mean rank on validation, 1.500; they lie +0.000 [" in said
+    assert "no winner" in said
+
+
+def test_a_classifier_that_calls_every_row_the_same_is_named() -> None:
+    even, chance = np.full((50, 1), 0.7), np.full((50, 1), 0.5)
+    names = SimpleNamespace(name="x", labelled=SimpleNamespace(classes=("p", "q")))
+    found = Scores(values_MS=np.array([[0.7], [0.5]]), resampled_RM=np.concatenate([even, chance], 1))
+    one = selecting.Tested(target=names, lineage="l", chosen="a", models=("chosen", "random"), scores=found)  # type: ignore[arg-type]
+    (said,) = selection_words._one_class([one])
+    assert "On x the classifier on random calls every row the same class" in said and "chosen" not in said
 
 
 def test_labels_of_the_test_rows_change_nothing_that_is_chosen_by(place: Path) -> None:

@@ -74,6 +74,17 @@ class Scores:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tested:
+    """A target's test rows: the chosen setting, the first one where it is another, and random weights."""
+
+    target: Target
+    lineage: str
+    chosen: str
+    models: tuple[str, ...]
+    scores: Scores
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trial:
     """Everything that is decided before anything is trained.
 

@@ -11,7 +11,6 @@ Shapes: T tasks, C candidates, R resamples.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -22,26 +21,17 @@ from histozoo.evaluate.ranks import average_rank, ranks, resampled_ranks
 from histozoo.evaluate.resampling import Floats, percentiles
 from histozoo.evaluate.verdicts import NO_WINNER
 from histozoo.studies import selecting
+from histozoo.studies import selection_words as words
 from histozoo.studies.comparing import Answer, Asked, decide, sentences
 from histozoo.studies.document import Plot, Section, Table
 from histozoo.studies.drawing import Dot, forest
 from histozoo.studies.folder import Bench
 from histozoo.studies.outcome import Outcome, differences, rank_row, row, spelled
-from histozoo.studies.selecting import METRIC, Scores, Target, Trial
+from histozoo.studies.selecting import METRIC, Scores, Target, Tested, Trial
+from histozoo.studies.selection_words import SAME
 from histozoo.studies.settings import Selection
 
 CHOSEN, RANDOM = "the chosen setting", "random weights"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Tested:
-    """A target's test rows: the chosen setting, the first one where it is another, and random weights."""
-
-    target: Target
-    lineage: str
-    chosen: str
-    models: tuple[str, ...]
-    scores: Scores
 
 
 def run(settings: Selection, bench: Bench) -> Outcome:
@@ -69,10 +59,10 @@ def run(settings: Selection, bench: Bench) -> Outcome:
             *(r for x in tested for r in _records(x.target, x.lineage, "test", x.models, x.scores)),
             *(row(a, "clean") for a in answers),
         ],
-        ran=_ran(t),
+        ran=words.ran(t),
         clean=(_validation(t, validated), _testing(tested, answers)),
         follows=(_over_all(t, validated), *_same(t, tested), *sentences(answers)),
-        limits=_limits(t),
+        limits=words.limits(t, tested),
         facts={"chosen": chosen, "candidates": t.candidates, "final": _chosen(t, validated)},
     )
 
@@ -93,17 +83,17 @@ def _chosen(t: Trial, validated: Mapping[str, Scores], *, without: str = "") -> 
     return list(t.candidates)[int(np.argmin(ranks(values_TC).mean(0)))]
 
 
-def _test(t: Trial, target: Target, lineage: str, chosen: str) -> _Tested:
+def _test(t: Trial, target: Target, lineage: str, chosen: str) -> Tested:
     first = next(iter(t.candidates))
     names = (chosen, *(() if chosen == first else (first,)))
     models = [selecting.pretrained(t, name, lineage) for name in names]
     models.append(selecting.twins(t, models[0][0]))
     told = (f"{CHOSEN} ({chosen})", *names[1:], RANDOM)
     found = selecting.scores(t, target, "test", models)
-    return _Tested(target=target, lineage=lineage, chosen=chosen, models=told, scores=found)
+    return Tested(target=target, lineage=lineage, chosen=chosen, models=told, scores=found)
 
 
-def _asked(t: Trial, one: _Tested) -> Iterator[tuple[Asked, float, Floats]]:
+def _asked(t: Trial, one: Tested) -> Iterator[tuple[Asked, float, Floats]]:
     values_MS, resampled_RM = one.scores.values_MS, one.scores.resampled_RM
     for i, second in enumerate(one.models[1:], 1):
         by_seed_S = values_MS[0] - values_MS[i]
@@ -123,36 +113,6 @@ def _asked(t: Trial, one: _Tested) -> Iterator[tuple[Asked, float, Floats]]:
 
 
 # -- words, tables, plots --------------------------------------------------------------------------------------------------------------
-
-
-def _limits(t: Trial) -> tuple[str, ...]:
-    single = "One training of each setting without each lineage, and one draw of random weights: others are not in any interval."
-    several = "Intervals of single values are over the groups of the scored rows; those of differences cover pretraining seeds, too."
-    return (
-        several if len(t.settings.seeds) > 1 else single,
-        "Intervals of mean ranks are over lineages and over the groups of validation rows, those of differences widened for few lineages.",
-        "The ranks are of these settings alone: another list of settings has other ranks.",
-        "A lineage's scores take no part in the choice of what is scored on it, but its tiles do: the runs that the other lineages judged "
-        "were trained on them.",
-        "A setting is chosen for frozen features; fine-tuning may rank settings otherwise.",
-        "Test rows were scored for the chosen setting, for the first one in the file and for random weights, and for nothing else.",
-    )
-
-
-def _ran(t: Trial) -> tuple[str, ...]:
-    seeds = ", ".join(map(str, t.settings.seeds))
-    told = "; ".join(
-        f"{name} ({', '.join(t.settings.candidates[name]) or 'as the experiment is'})"
-        for name in t.candidates
-    )
-    common = f", all with {', '.join(t.settings.common)}" if t.settings.common else ""
-    return (
-        f"{t.base.name} pretrained with {len(t.candidates)} settings{common}, seeds {seeds}, without each of {len(t.targets)} lineages: "
-        f"{told}.",
-        f"Tasks: {', '.join(f'{x.name} ({len(x.labelled.labels_N):,} tiles)' for x in t.all_targets())}.",
-        f"{t.settings.protocol} on frozen features: to choose, learnt on training rows and scored on validation rows; to report, learnt on "
-        "both and scored on test rows. Parts are drawn by group.",
-    )
 
 
 def _mean_ranks(t: Trial, validated: Mapping[str, Scores]) -> list[tuple[float, float, float]]:
@@ -194,14 +154,21 @@ def _over_all(t: Trial, validated: Mapping[str, Scores]) -> str:
         said = f"{NO_WINNER}: {len(t.targets)} lineages are too few to tell, {FEWEST} the fewest"
     else:
         better = NO_WINNER if lead.outcome == NO_WINNER else f"{lead.outcome} is better"
-        said = f"{better}; p = {lead.p_holm:.3f} after Holm's correction over {lead.family} pairs; {lead.detectable:.2f} would have shown"
-    return (
-        f"Over all {len(_lineages(t))} tasks {lead.first} has the lowest mean rank on validation, {mean:.2f}; "
-        f"{lead.second}, the next, lies {spelled(lead.difference, lead.low, lead.high, signed=True)} behind ({said})."
-    )
+        would = (
+            f"{lead.detectable:.2f}"
+            if lead.detectable < len(t.candidates) - 1
+            else "no lead that is possible"
+        )
+        said = f"{better}; p = {lead.p_holm:.3f} after Holm's correction over {lead.family} pairs; {would} would have shown"
+    apart = spelled(lead.difference, lead.low, lead.high, signed=True)
+    if lead.difference < SAME:
+        best = f"{lead.first} and {lead.second} share the lowest mean rank on validation, {mean:.3f}; they lie {apart} apart"
+    else:
+        best = f"{lead.first} has the lowest mean rank on validation, {mean:.3f}; {lead.second}, the next, lies {apart} behind"
+    return f"Over all {len(_lineages(t))} tasks {best} ({said})."
 
 
-def _same(t: Trial, tested: Sequence[_Tested]) -> list[str]:
+def _same(t: Trial, tested: Sequence[Tested]) -> list[str]:
     first = next(iter(t.candidates))
     same = [one.target.name for one in tested if one.chosen == first]
     if not same:
@@ -221,11 +188,14 @@ def _validation(t: Trial, validated: Mapping[str, Scores]) -> Section:
     ]
     return Section(
         "Validation rows of left-out lineages: what the choice is made by",
-        (f"{METRIC}, the mean over seeds; 1 is the best rank.", Table(head, tuple(lines))),
+        (
+            f"{METRIC}{', the mean over seeds' if len(t.settings.seeds) > 1 else ''}; 1 is the best rank.",
+            Table(head, tuple(lines)),
+        ),
     )
 
 
-def _testing(tested: Sequence[_Tested], answers: Sequence[Answer]) -> Section:
+def _testing(tested: Sequence[Tested], answers: Sequence[Answer]) -> Section:
     dots, lines = [], []
     for one in tested:
         for i, model in enumerate(one.models):
