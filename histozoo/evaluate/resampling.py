@@ -38,7 +38,7 @@ class Estimate:
 
     Args:
         value: The metric on all tiles.
-        low, high: Ends of the percentile interval.
+        low, high: Ends of the interval, by percentiles of resamples where nothing else is said.
         n: Tiles.
         n_groups: Groups, the unit resampled.
         resamples: Resamples drawn.
