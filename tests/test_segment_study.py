@@ -165,7 +165,7 @@ def test_a_cell_that_was_changed_and_a_study_that_is_another_are_refused(
             ),
         ),
         (
-            "HZ-I70",
+            r"(?s)HZ-I70.*next: .*one architecture",
             lambda: study.run(
                 [*starts("a"), dataclasses.replace(starts("b")[0], architecture="other")],
                 HOME,

@@ -86,7 +86,7 @@ class Encoder:
                 "HZ-I67",
                 f"{self.name} is no network",
                 expected="a model with weights",
-                next_step="use Encoder.features, which every encoder has",
+                next_step="name a model with weights; the histogram is a baseline for protocols of features (Encoder.features)",
             )
         return self.build()
 

@@ -162,10 +162,10 @@ def _check_forward(model: nn.Module, px: int, architecture: str) -> None:
         with torch.inference_mode():
             found = model(torch.zeros(1, 3, px, px)).shape
     except (RuntimeError, AssertionError, ValueError) as error:
-        raise _unfit(architecture, str(error), expected=f"crops of {px} px") from error
+        raise _unseen(architecture, str(error), px) from error
     model.train()
     if tuple(found) != (1, 1, px, px):
-        raise _unfit(architecture, f"a mask of {list(found)}", expected=f"one of {px} px")
+        raise _unseen(architecture, f"a mask of {list(found)}", px)
 
 
 def _unfit(architecture: str, got: str, *, expected: str = "") -> UsageError:
@@ -176,6 +176,17 @@ def _unfit(architecture: str, got: str, *, expected: str = "") -> UsageError:
         expected=expected or f"{_LEVELS} levels or more, each half the side of the one before",
         got=got,
         next_step="take a convolutional or hierarchical architecture, such as resnet18 or convnext_tiny",
+    )
+
+
+def _unseen(architecture: str, got: str, px: int) -> UsageError:
+    return UsageError(
+        "HZ-I70",
+        "this architecture cannot see crops of this side",
+        where=architecture,
+        expected=f"a mask of {px} x {px} px for a crop of {px} x {px} px",
+        got=got,
+        next_step="give as `px` the side that it was built for, or take an architecture for any side, such as resnet18",
     )
 
 

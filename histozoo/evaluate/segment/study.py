@@ -176,6 +176,7 @@ def _check(starts: Sequence[Start], pictures: Pictures, others: Sequence[Picture
             "the initialisations are of several architectures",
             expected="one architecture",
             got=", ".join(sorted({s.architecture for s in starts})),
+            next_step="compare initialisations of one architecture; another one is another study",
         )
 
 
