@@ -180,6 +180,16 @@ def test_standings_are_the_average_ranks():
     assert found == dict(zip(MODELS, average_rank(values_TM, resampled, seed=3), strict=True))
 
 
+def test_tasks_of_one_lineage_are_no_further_evidence():
+    wins, loses = normal([0.9, 0.5]), normal([0.5, 0.9], seed=1)
+    tasks = [wins] * 6 + [loses] * 2
+    values_TM, resampled = [v for v, _ in tasks], [r for _, r in tasks]
+    [apart] = over_tasks(("a", "b"), values_TM, resampled).verdicts
+    [shared] = over_tasks(("a", "b"), values_TM, resampled, lineages=["one"] * 6 + ["two", "three"]).verdicts
+    assert apart.difference == shared.difference
+    assert shared.high - shared.low > 1.5 * (apart.high - apart.low) and shared.p > apart.p
+
+
 def test_what_cannot_be_compared_is_refused():
     values_M, resampled = normal([0.9, 0.6])
     with pytest.raises(UsageError, match="HZ-I65 a comparison needs two models or more"):

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from histozoo.errors import UsageError
 from histozoo.evaluate.few_groups import FEWEST, NOT_CALLED, p_widened, widened
-from histozoo.evaluate.multiple import ALPHA, detectable, holm, p_value
+from histozoo.evaluate.multiple import ALPHA, detectable, holm
 from histozoo.evaluate.ranks import ranks, resampled_ranks
 from histozoo.evaluate.resampling import Floats, percentiles
 
@@ -159,18 +159,28 @@ def over_tasks(
     *,
     higher_is_better: bool = True,
     seed: int = 0,
+    lineages: Sequence[str] | None = None,
 ) -> Podium:
     """Returns how models stand by their mean rank over tasks, and whether one is better than every other.
 
-    A resample draws tasks with replacement, and groups within them (see `average_rank`); raw scores are never averaged over tasks.
-    Arguments and errors as in `compare`.
+    A resample draws whole lineages with replacement (`lineages` names that of each task; None takes every task for one of its own) and groups
+    within tasks, see `average_rank`; differences are widened for few lineages. Raw scores are never averaged over tasks. Other arguments
+    and errors are as in `compare`.
     """
     sign = 1 if higher_is_better else -1
     values_TM = sign * _checked([str(i) for i in range(len(resampled))], models, values_TM, resampled)
     means_M = ranks(values_TM).mean(0)
-    means_RM = resampled_ranks(values_TM, [sign * v for v in resampled], seed=seed)
+    means_RM = resampled_ranks(values_TM, [sign * v for v in resampled], seed=seed, lineages=lineages)
+    units = len(set(range(len(resampled)) if lineages is None else lineages))
     rows = [
-        _Row("over tasks", models[a], models[b], means_M[a] - means_M[b], means_RM[:, a] - means_RM[:, b])
+        _Row(
+            "over tasks",
+            models[a],
+            models[b],
+            means_M[a] - means_M[b],
+            means_RM[:, a] - means_RM[:, b],
+            units,
+        )
         for a, b in combinations(range(len(models)), 2)
     ]
     verdicts = _verdicts(rows, sign=-1)  # a lower rank is better
@@ -192,17 +202,15 @@ class _Row(NamedTuple):
     second: str
     difference: float
     d_R: Floats
-    groups: int | None = None  # over tasks: no number of groups would be right
+    groups: int  # what was resampled: groups of a task, lineages over tasks
     counts: bool = True
 
     @property
     def spread_R(self) -> Floats:
-        return self.d_R if self.groups is None else widened(self.difference, self.d_R, self.groups)
+        return widened(self.difference, self.d_R, self.groups)
 
     @property
     def p(self) -> float:
-        if self.groups is None:
-            return p_value(self.d_R)
         return p_widened(self.difference, self.d_R, self.groups)
 
 

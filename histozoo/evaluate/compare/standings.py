@@ -162,6 +162,7 @@ def _podium(
         [t.resampled_RM for t in clean],
         higher_is_better=scored.METRICS[metric],
         seed=seed,
+        lineages=[t.rows[0].lineage for t in clean],
     )
     if crown:
         return podium
