@@ -163,9 +163,9 @@ def over_tasks(
 ) -> Podium:
     """Returns how models stand by their mean rank over tasks, and whether one is better than every other.
 
-    A resample draws whole lineages with replacement (`lineages` names that of each task; None takes every task for one of its own) and groups
-    within tasks, see `average_rank`; differences are widened for few lineages. Raw scores are never averaged over tasks. Other arguments
-    and errors are as in `compare`.
+    A resample draws whole lineages with replacement (`lineages` names that of each task; None takes every task for one of its own) and
+    groups within tasks, see `average_rank`; differences are widened for few lineages. Raw scores are never averaged over tasks. Other
+    arguments and errors are as in `compare`.
     """
     sign = 1 if higher_is_better else -1
     values_TM = sign * _checked([str(i) for i in range(len(resampled))], models, values_TM, resampled)
