@@ -1,8 +1,8 @@
 """Tiles whose class is a texture and whose colour says nothing of it, and a trunk small enough to learn them in seconds.
 
-Every texture looks alike after mirrors and quarter turns, has mean 0 and standard deviation 1, and modulates the densities of both stains
-of its tile. The share of haematoxylin among its stains is the colour of a tile, one of four; how much stain it has and how strong its
-texture is are drawn apart from both.
+Every texture looks alike after mirrors and quarter turns, has mean 0 and standard deviation 1, and modulates the densities of the stains
+of its tile. Which stain prevails, or none, is the colour of a tile, one of four. The exact shares of the stains, how much stain there is
+and how strong the texture is are drawn apart from both: views that keep the colour tell most tiles of a batch apart by it alone.
 
 Shapes: N tiles, H W pixels, D features.
 """
@@ -26,10 +26,13 @@ from tests.fakes.ssl import train_step
 
 PX = 32
 TEXTURES = ("fine", "coarse", "dots", "rings")
-COLOURS = 4
-AMOUNT = (1.2, 1.8)
-"""Natural-log density of both stains of a tile together."""
-CONTRAST = (0.2, 0.4)
+SHARES = ((0.7, 0.15, 0.15), (0.15, 0.7, 0.15), (0.15, 0.15, 0.7), (0.34, 0.33, 0.33))
+"""Of haematoxylin, eosin and residual in the middle of each colour."""
+SPREAD, LEAST = 0.1, 0.02
+"""Half-width of a share around its middle, and the smallest share."""
+AMOUNT = (1.0, 2.0)
+"""Natural-log density of the stains of a tile together."""
+CONTRAST = (0.3, 0.5)
 """Standard deviation of the texture, as a share of the density."""
 LOUD = 1.5
 MEAN, STD = (0.5, 0.3, 0.6), (0.25, 0.25, 0.25)
@@ -47,13 +50,16 @@ class Drawn:
 
 def drawn(count: int, seed: int) -> Drawn:
     random = torch.Generator().manual_seed(seed)
-    texture, colour = (torch.randint(k, (count,), generator=random) for k in (len(TEXTURES), COLOURS))
+    texture, colour = (
+        torch.randint(len(k), (count,), generator=random)  # type: ignore[arg-type]
+        for k in (TEXTURES, SHARES)
+    )
     field_NHW = torch.stack([_field(TEXTURES[k], random) for k in texture.tolist()])
-    u = torch.rand(count, 3, generator=random)
-    share = (colour + 0.15 + 0.7 * u[:, 0]) / COLOURS
-    amount = AMOUNT[0] + (AMOUNT[1] - AMOUNT[0]) * u[:, 1]
-    stains = torch.stack([amount * share, amount * (1 - share), torch.zeros(count)], 1)
-    contrast = CONTRAST[0] + (CONTRAST[1] - CONTRAST[0]) * u[:, 2]
+    u = torch.rand(count, 5, generator=random)
+    share = (torch.tensor(SHARES)[colour] + SPREAD * (2 * u[:, :3] - 1)).clamp(min=LEAST)
+    amount = AMOUNT[0] + (AMOUNT[1] - AMOUNT[0]) * u[:, 3:4]
+    stains = amount * share / share.sum(1, keepdim=True)
+    contrast = CONTRAST[0] + (CONTRAST[1] - CONTRAST[0]) * u[:, 4]
     share_NHW = (1 + contrast[:, None, None] * field_NHW).clamp(min=0)
     density = stains[:, :, None, None] * share_NHW[:, None]
     pixels = stain.hed_to_rgb(density / stain.UNIT)
@@ -89,12 +95,13 @@ def _smooth(x_HW: Tensor, sigma: float) -> Tensor:
 
 
 class Trunk(nn.Module):
-    """Convolutions whose first filters do not answer to a flat colour, the mean colour beside them, and a linear layer of both.
+    """Convolutions whose first filters do not answer to a flat colour, a layer of the mean colour beside them, and four features of both.
 
-    The colour is loud before training and a way to it is always open: training turns it down, or follows it.
+    The colour is loud before training and a way to it is always open, while four features have hardly room for both: training turns the
+    colour down, or follows it.
     """
 
-    num_features = 48
+    num_features = 4
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,11 +112,13 @@ class Trunk(nn.Module):
         with torch.no_grad():
             layers[0].weight.sub_(layers[0].weight.mean((2, 3), keepdim=True))  # type: ignore[operator,union-attr]
         self.texture = nn.Sequential(*layers)
-        self.out = nn.Linear(32 + 3, self.num_features)
+        self.colour = nn.Sequential(nn.Linear(3, 16), nn.ReLU())
+        self.out = nn.Linear(32 + 16, self.num_features)
+        self.norm = nn.BatchNorm1d(self.num_features, affine=False)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        seen = [self.texture(x_BCHW).mean((2, 3)), LOUD * x_BCHW.mean((2, 3))]
-        answer: Tensor = self.out(torch.cat(seen, 1))
+        seen = [self.texture(x_BCHW).mean((2, 3)), LOUD * self.colour(x_BCHW.mean((2, 3)))]
+        answer: Tensor = self.norm(self.out(torch.cat(seen, 1)))
         return answer
 
 
