@@ -181,6 +181,7 @@ def test_features_that_are_not_finite_stop_the_command(
     ("changes", "code", "expected"),
     [
         ({"protocols": ["logistics"]}, "HZ-I75", "logistic"),
+        ({"protocols": ["xyz"]}, "HZ-I75", "a protocol that is listed"),
         ({"protocols": []}, "HZ-I75", "one or more"),
         ({"tasks": ["drawn_oen"]}, "HZ-U30", "drawn_one"),
         ({"preset": "smal", "protocols": ["finetune_full"]}, "HZ-I75", "small"),
@@ -196,7 +197,7 @@ def test_i75_what_cannot_be_done_is_refused_before_anything_is_measured(
     said: list[str] = []
     with pytest.raises(UsageError, match=code) as caught:
         measure.measure(planned(tmp_path, **changes), say=said.append)
-    assert expected in caught.value.text()
+    assert expected in caught.value.text() and caught.value.next_step
     assert not said and not (tmp_path / "out").exists()
 
 
@@ -209,7 +210,7 @@ def test_i65_too_few_resamples_are_refused_before_anything_is_measured(tmp_path:
 
 
 def test_i75_a_model_named_twice_is_refused() -> None:
-    with pytest.raises(UsageError, match="HZ-I75"):
+    with pytest.raises(UsageError, match=r"(?s)HZ-I75.*next: .*leave the repeated one out"):
         columns(["perfect", "perfect"])
 
 

@@ -53,6 +53,17 @@ def test_i76_looks_alone_count_too(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert result.exit_code == 2 and "- lone by invariance: HZ-I63" in result.stderr
 
 
+def test_i76_comes_before_there_being_nothing_to_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from histozoo.evaluate.compare import record
+
+    install(monkeypatch, {"few": labelled("few", groups=4)})
+    monkeypatch.setattr(record, "target", lambda name: tmp_path / "entry.json")
+    result = evaluate(tmp_path, "--task", "few", "--protocol", "knn", "--record")
+    assert result.exit_code == 2 and "HZ-I76" in result.stderr, result.stderr
+
+
 def test_what_has_a_number_ends_well_and_the_rest_is_told_with_a_next_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -210,8 +210,9 @@ def test_a_task_that_cannot_be_looked_at_has_no_number_and_a_reason(
 def test_i75_what_cannot_be_looked_at_is_refused_beforehand(
     tmp_path: Path, changes: dict[str, Any], match: str
 ) -> None:
-    with pytest.raises(UsageError, match=f"(?s)HZ-I75.*({match})"):
+    with pytest.raises(UsageError, match=f"(?s)HZ-I75.*({match})") as caught:
         check(planned(tmp_path, **changes))
+    assert caught.value.next_step
 
 
 def test_centres_come_from_a_table_or_are_the_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,10 +225,10 @@ def test_centres_come_from_a_table_or_are_the_groups(tmp_path: Path, monkeypatch
     assert centre_table.of_task(str(table), "drawn_one", None) == (["A", "A", "A", "B"], rows["group"])
     assert centre_table.of_task("group", "drawn_one", None) == (rows["group"], ["0", "1", "2", "3"])
     table.write_text("group,centre\ns1,A\ns2,A\n")
-    with pytest.raises(UsageError, match=r"(?s)HZ-I75 the centre of a group is not known.*s3"):
+    with pytest.raises(UsageError, match=r"(?s)HZ-I75 the centre of a group is not known.*s3.*next: "):
         centre_table.of_task(str(table), "drawn_one", None)
     table.write_text("group,centre\ns1,A\ns1,B\n")
-    with pytest.raises(UsageError, match="HZ-U32 a group is in two centres"):
+    with pytest.raises(UsageError, match=r"(?s)HZ-U32 a group is in two centres.*next: "):
         centre_table.of_task(str(table), "drawn_one", None)
     with pytest.raises(UsageError, match="HZ-U32"):
         centre_table.of_task(str(tmp_path / "none.csv"), "drawn_one", None)

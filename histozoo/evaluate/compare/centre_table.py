@@ -38,6 +38,7 @@ def of_task(centres: str, task: str, data_root: str | Path | None) -> tuple[list
                 where=f"{centres}, line {line}",
                 expected=centre_of[group],
                 got=centre,
+                next_step="correct the line, or give the part of the group that is of another centre a name of its own",
             )
     if absent := sorted({g for g in groups_N if g not in centre_of}):
         raise UsageError(
@@ -46,5 +47,6 @@ def of_task(centres: str, task: str, data_root: str | Path | None) -> tuple[list
             where=centres,
             expected=f"a line for each group of {task}",
             got=f"{len(absent)} groups without one: {', '.join(absent[:5])}",
+            next_step="add a line for each; its first column is the column group of the task's own table",
         )
     return [centre_of[g] for g in groups_N], groups_N

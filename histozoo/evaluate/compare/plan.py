@@ -104,6 +104,7 @@ def columns(names: Sequence[str]) -> dict[str, list[Encoder]]:
             "every model is compared once",
             expected="one or more names, each once",
             got=", ".join(names) or "none",
+            next_step="leave the repeated one out; random:NAME stands for three seeds already, random:NAME@3 is another one",
         )
     found = {}
     for name in names:
@@ -145,7 +146,10 @@ def check(plan: Plan) -> None:
 
     for what, given in (("task", plan.tasks), ("protocol", plan.protocols), ("seed", plan.seeds)):
         if not given:
-            raise UsageError("HZ-I75", f"no {what} is given", expected="one or more", got="none")
+            step = f"name one with --{what}"
+            raise UsageError(
+                "HZ-I75", f"no {what} is given", expected="one or more", got="none", next_step=step
+            )
     for protocol in plan.protocols:
         named("protocol", protocol, protocol_names())
     named("preset", plan.preset, PRESETS)
@@ -156,6 +160,7 @@ def check(plan: Plan) -> None:
                 "this is no share of the labels",
                 expected="above 0 and at most 1, such as 0.1",
                 got=fraction,
+                next_step="a tenth of the labels is --fraction 0.1; all of them need no --fraction",
             )
     _repeats(plan)
     _networks(plan)
@@ -174,6 +179,7 @@ def _repeats(plan: Plan) -> None:
             "several seeds are for fine-tuning and for heads on slides",
             expected=f"one seed, or a protocol that begins with {FINETUNE} or {SLIDES}",
             got=f"seeds {', '.join(map(str, plan.seeds))}",
+            next_step="give one --seed: frozen features are classified in folds, and another seed deals other folds",
         )
     if set(plan.fractions) != {1.0} and not tunes:
         raise UsageError(
@@ -202,7 +208,11 @@ def _networks(plan: Plan) -> None:
 def _looks(plan: Plan) -> None:
     if "cka" in plan.protocols and len(plan.columns) < 2:
         raise UsageError(
-            "HZ-I75", "cka compares the first model with others", expected="two models or more", got="one"
+            "HZ-I75",
+            "cka compares the first model with others",
+            expected="two models or more",
+            got="one",
+            next_step="name another beside it: random:NAME is the same network before training",
         )
     if ("robustness_index" in plan.protocols) != bool(plan.centres):
         raise UsageError(
@@ -210,6 +220,9 @@ def _looks(plan: Plan) -> None:
             "the robustness index and the centres it is about belong together",
             expected="--protocol robustness_index with --centres FILE (columns group, centre), or --centres group where groups are centres",
             got=f"protocols {', '.join(plan.protocols)}; centres {plan.centres or 'not given'}",
+            next_step="leave --centres out, or add --protocol robustness_index"
+            if plan.centres
+            else "add --centres, or leave robustness_index out",
         )
 
 
@@ -236,5 +249,5 @@ def named(what: str, name: str, known: Iterable[str]) -> None:
         expected=", ".join(names),
         got=repr(name),
         next_step=next((step for word, step in _ELSEWHERE.items() if word in name), "")
-        or (f"did you mean {near[0]}?" if near else ""),
+        or (f"did you mean {near[0]}?" if near else f"take a {what} that is listed"),
     )

@@ -50,7 +50,8 @@ def run(
     found = all_standings(measured, plan, resamples=resamples)
     facts = _facts(plan, measured, command=command, resamples=resamples)
     told = write(found, looked, plan.out, facts=facts)
-    if record:
+    # Where nothing has a number, that is what is to be told, not that there was nothing to record.
+    if record and (not found or any(s.rows for s in found)):
         twin = next((name for name in plan.columns if name == f"random:{first}"), None)
         rows = recording.rows(measured.cells, first, twin, seed=plan.seeds[0], resamples=resamples)
         say(f"recorded: {recording.record(first, rows)}")

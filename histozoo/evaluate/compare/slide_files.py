@@ -105,7 +105,11 @@ def run(
 def _bags(plan: SlidePlan) -> dict[str, Bags]:
     if len(set(plan.sources)) < len(plan.sources):
         raise UsageError(
-            "HZ-I75", "every source is compared once", got=", ".join(plan.sources), expected="each once"
+            "HZ-I75",
+            "every source is compared once",
+            expected="each once",
+            got=", ".join(plan.sources),
+            next_step="leave the repeated one out",
         )
     labels = read_slide_labels(plan.table)
     classes = sorted(set(labels.label.values()))
