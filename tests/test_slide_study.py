@@ -98,8 +98,8 @@ def test_results_are_rows_of_an_entry_with_paired_differences() -> None:
     differences = {(d["subject"], d["metric"]): d for d in report["differences"]}
     assert differences["trained", "roc_auc_ovr"]["interval"][0] > 0
     assert differences["random", "roc_auc_ovr"]["value"] == 0
-    assert "slides_attention - slides_mean (trained), roc_auc_ovr" in text and "] higher" in text
-    assert "(random), balanced_accuracy: 0.000 [0.000, 0.000] no winner" in text
+    assert "slides_attention - slides_mean (trained), roc_auc_ovr" in text and "] interval above 0" in text
+    assert "(random), balanced_accuracy: 0.000 [0.000, 0.000] interval holds 0" in text
 
 
 def test_subjects_must_have_the_same_slides(tmp_path: Path) -> None:

@@ -165,7 +165,12 @@ def _differences(found: Standings) -> list[str]:
     if not found.verdicts:
         return []
     family = sum(v.p_holm is not None for v in found.verdicts)
-    lines = ["", f"{found.models[0]} minus the others; p after Holm's correction over {family} comparisons"]
+    over = (
+        f"p after Holm's correction over {family} comparison{'s' * (family != 1)}"
+        if family
+        else "none counts"
+    )
+    lines = ["", f"{found.models[0]} minus the others; {over}"]
     for v in found.verdicts:
         said = f"{v.difference:+.3f} [{v.low:+.3f}, {v.high:+.3f}]"
         p = "" if v.p_holm is None else f"p {v.p_holm:.4f}, "

@@ -149,7 +149,7 @@ def table(report: Mapping[str, Any]) -> str:
         f"{r['protocol']:<30} {r['subject']:<12} {r['metric']:<20} {_cell(r)}" for r in report["results"]
     ]
     if report["differences"]:
-        lines += ["", "paired differences"]
+        lines += ["", "paired differences, not corrected for their number"]
     for d in report["differences"]:
         verdict = _verdict(d["interval"])
         lines.append(f"{d['protocol']} - {d['minus']} ({d['subject']}), {d['metric']}: {_cell(d)} {verdict}")
@@ -158,7 +158,7 @@ def table(report: Mapping[str, Any]) -> str:
 
 def _verdict(interval: list[float]) -> str:
     low, high = interval
-    return "higher" if low > 0 else "lower" if high < 0 else "no winner"
+    return "interval above 0" if low > 0 else "interval below 0" if high < 0 else "interval holds 0"
 
 
 def _cell(row: Mapping[str, Any]) -> str:
