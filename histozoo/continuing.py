@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from histozoo import artifact, sources
+from histozoo import artifact, sharding, sources
 from histozoo.errors import UsageError
 from histozoo.recipes import Recipe
 from histozoo.registry import Entry, Published
@@ -89,7 +89,7 @@ def take_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, state: Ma
         if values and not fits:
             left |= {prefix + k: v for k, v in values.items()}
         elif values:
-            found[number] = {k: _laid_out(v, p) for k, v in values.items()}
+            found[number] = {k: sharding.like(v, p) for k, v in values.items()}
     if left:
         raise UsageError(
             "HZ-U88",
@@ -100,8 +100,3 @@ def take_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, state: Ma
             next_step="train with the parent's optimizer, or start from its backbone alone with --only-backbone",
         )
     optimizer.load_state_dict({"state": found, "param_groups": known["param_groups"]})
-
-
-def _laid_out(value: Tensor, p: Tensor) -> Tensor:
-    """Returns a moment in the memory order of its parameter: fused AdamW walks through both side by side and does not look at strides."""
-    return torch.empty_like(p).copy_(value) if value.shape == p.shape else value

@@ -8,6 +8,7 @@ non-finite values dropped with their side effects undone, and SIGTERM answered b
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import json
 from collections.abc import Callable, Mapping
@@ -24,11 +25,11 @@ from torch.utils.data import SequentialSampler, default_collate
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
-from histozoo import artifact, checkpoints, continuing, durable, health
+from histozoo import artifact, checkpoints, continuing, durable, health, sharding
 from histozoo.experiment import Experiment
 from histozoo.guard import Guard
 from histozoo.hooks import LossParts, Metrics, Progress, RecipeHooks, Signals
-from histozoo.recipes import Recipe
+from histozoo.recipes import Recipe, parts
 from histozoo.recipes.lars import LARS
 from histozoo.run_folder import contiguous
 
@@ -50,6 +51,7 @@ class Budget:
     precision: str = "fp32"
     optimizer: str = "adamw"
     momentum: float = 0.9
+    shard: bool = False
 
 
 class Engine(Trainer):
@@ -87,6 +89,7 @@ class Engine(Trainer):
         self.signals = Signals()
         self._inherited = optimizer_state
         self._evaluated_at = -1
+        self._blank: Recipe | None = None
         self.guard = Guard(recipe, run=run, seed=experiment.seed)
         self._parts = LossParts(lambda: self.guard.dropped)
         self._metrics = Metrics(run)
@@ -134,6 +137,21 @@ class Engine(Trainer):
             return super().train(*arguments, **options)
         finally:
             self._metrics.close()
+
+    # -- several processes ---------------------------------------------------------------------------------------------------------------
+
+    def _move_model_to_device(self, model: nn.Module, device: torch.device) -> None:
+        if self.experiment.shard and parts.world() > 1:
+            self._blank = sharding.shard(self.recipe, device)
+        else:
+            super()._move_model_to_device(model, device)
+
+    def _wrap_model(self, model: nn.Module, training: bool = True, dataloader: Any = None) -> nn.Module:
+        """A sharded recipe gets autocast only: it averages its gradients itself."""
+        if self._blank is not None and not getattr(model, "_is_accelerate_prepared", False):
+            model = self.accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
+            model.__dict__["_is_accelerate_prepared"] = True
+        return super()._wrap_model(model, training, dataloader)
 
     # -- data, optimizer, loss ---------------------------------------------------------------------------------------------------------
 
@@ -203,10 +221,11 @@ class Engine(Trainer):
         if self._evaluated_at == self.state.global_step:  # the Trainer asks twice at the last step
             return {}
         self._evaluated_at = self.state.global_step
-        training = self.recipe.training
-        self.recipe.eval()
-        metrics = self.evaluate_recipe(self.recipe)
-        self.recipe.train(training)
+        with sharding.whole(self.recipe, self._blank) as recipe:
+            training = recipe.training
+            recipe.eval()
+            metrics = self.evaluate_recipe(recipe)
+            recipe.train(training)
         self.log(metrics)
         if health.collapsed(metrics):
             history = self.state.log_history
@@ -224,27 +243,41 @@ class Engine(Trainer):
         return max(map(highest, groups))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        weights = sharding.for_file(self.recipe.state_dict())
+        moments = sharding.for_file(self.create_optimizer().state_dict())
         if self.is_world_process_zero():
-            self.guard.require_finite(self.recipe.state_dict())
+            self.guard.require_finite(weights)
             good = health.last_good(self.state.log_history)
-            checkpoints.save(self.run, self.state.global_step, self._fill_checkpoint, good=good)
+            fill = functools.partial(self._fill_checkpoint, weights=weights, moments=moments)
+            checkpoints.save(self.run, self.state.global_step, fill, good=good)
         if dist.is_initialized():
             dist.barrier()
 
-    def _fill_checkpoint(self, folder: Path) -> None:
-        artifact.save_canonical(
-            contiguous(self.recipe.state_dict()), folder / "model.safetensors", {"format": "pt"}
-        )
-        states = {"optimizer.pt": self.optimizer, "scheduler.pt": self.lr_scheduler}
-        for name, part in states.items():
+    def _fill_checkpoint(self, folder: Path, *, weights: dict[str, Tensor], moments: dict[str, Any]) -> None:
+        artifact.save_canonical(contiguous(weights), folder / "model.safetensors", {"format": "pt"})
+        states = {
+            "optimizer.pt": moments,
+            "scheduler.pt": self.lr_scheduler.state_dict() if self.lr_scheduler is not None else {},
+        }
+        for name, state in states.items():
             buffer = io.BytesIO()
-            torch.save(part.state_dict() if part is not None else {}, buffer)
+            torch.save(state, buffer)
             durable.write_bytes(folder / name, buffer.getbuffer())
         durable.write_text(
             folder / "trainer_state.json", json.dumps(dataclasses.asdict(self.state), indent=2)
         )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        self.recipe.load_state_dict(
-            load_file(Path(resume_from_checkpoint) / "model.safetensors"), strict=True
+        weights = load_file(Path(resume_from_checkpoint) / "model.safetensors")
+        self.recipe.load_state_dict(sharding.weights_like(weights, self.recipe), strict=True)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        names = ("optimizer.pt", "scheduler.pt")
+        moments, schedule = (
+            torch.load(Path(checkpoint) / n, map_location="cpu", weights_only=True) for n in names
         )
+        optimizer = self.create_optimizer()
+        optimizer.load_state_dict(sharding.moments_like(moments, optimizer))
+        self.create_scheduler(self.experiment.steps).load_state_dict(schedule)

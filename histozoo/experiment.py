@@ -39,6 +39,7 @@ class Experiment:
         steps, batch_size: Optimizer steps and tiles per step and process.
         accumulate: Batches per optimizer step.
         precision: `bf16` (autocast) or `fp32`.
+        shard: Over several processes, each holds a part of the recipe and of the optimizer instead of all (FSDP).
         eval_every, save_every: In optimizer steps.
         optimizer: `sgd`, `adamw` or `lars`.
         lr, momentum, weight_decay, max_grad_norm: Of the optimizer; momentum is that of sgd and lars, a norm of 0 clips nothing.
@@ -68,6 +69,7 @@ class Experiment:
     batch_size: int
     accumulate: int
     precision: str
+    shard: bool
     eval_every: int
     save_every: int
     optimizer: str
@@ -81,9 +83,11 @@ class Experiment:
     own: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def settings(self) -> dict[str, Any]:
-        """Returns all settings as JSON types, the recipe's own among them."""
+        """Returns all settings as JSON types, the recipe's own among them; `shard` where it is set, as it decides rounding alone."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         own = fields.pop("own")
+        if not self.shard:
+            del fields["shard"]
         settings: dict[str, Any] = json.loads(json.dumps({**fields, **own}))
         return settings
 
@@ -91,7 +95,7 @@ class Experiment:
 _COMMON = {f.name: str(f.type) for f in dataclasses.fields(Experiment) if f.name != "own"}
 _DEFAULTS: dict[str, Any] = {
     "preset": "modern", "init": "random", "inherit": "backbone", "seed": 0, "split_seed": 0, "turned": True, "alpha": 0.0,
-    "accumulate": 1, "precision": "bf16",
+    "accumulate": 1, "precision": "bf16", "shard": False,
     "eval_every": 500, "save_every": 500, "corpus": "", "intended_use": "", "limits": "",
 }  # fmt: skip
 _LABELLED = {

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from histozoo import durable
+from histozoo import durable, sharding
 from histozoo.errors import IntegrityError
 from histozoo.recipes import Recipe
 
@@ -128,7 +128,7 @@ class Guard(TrainerCallback):
     def _sick(self, terms: Mapping[str, Tensor]) -> Tensor:
         """One number for everything, so that a device is waited for once."""
         norms = [
-            get_total_norm(self._gradients().values()),
+            sharding.gathered(get_total_norm(self._gradients().values())),
             get_total_norm(self._buffers().values(), _LARGEST),
         ]
         device = next(iter(terms.values())).device
@@ -138,6 +138,7 @@ class Guard(TrainerCallback):
     def _record(self, terms: Mapping[str, Tensor], inputs: Mapping[str, Any], step: int) -> dict[str, Any]:
         """Returns the line for dropped.jsonl: which kinds of numbers were none, and the first of each kind by name."""
         index = inputs["index"].tolist()
+        norms = {k: sharding.gathered(g.float().norm()) for k, g in self._gradients().items()}
         where = {
             "input": [
                 f"{key} of sample {index[row]}"
@@ -145,7 +146,7 @@ class Guard(TrainerCallback):
                 if isinstance(value, Tensor) and not _finite(value)
                 for row in (~torch.isfinite(value.flatten(1)).all(1)).nonzero().flatten().tolist()
             ],
-            "gradient": [k for k, g in self._gradients().items() if not torch.isfinite(g.float().norm())],
+            "gradient": [k for k, n in norms.items() if not torch.isfinite(n)],
             "buffer": [k for k, v in self._buffers().items() if not _finite(v)],
         }
         kinds = [k for k, v in terms.items() if not bool(torch.isfinite(v))] + [

@@ -184,8 +184,7 @@ def _train(
             kept=f"checkpoint-{engine.state.global_step} is written",
             next_step="run the same command again to continue",
         )
-    if engine.is_world_process_zero():
-        run_folder.finish(folder, recipe, engine.optimizer)
+    run_folder.finish(folder, recipe, engine.optimizer)
 
 
 def _measure(

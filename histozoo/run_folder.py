@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TextIO
 
 import torch
 
-from histozoo import artifact, checkpoints, durable
+from histozoo import artifact, checkpoints, durable, sharding
 from histozoo.errors import IntegrityError, UsageError
 from histozoo.recipes import Recipe
 
@@ -159,6 +159,7 @@ def environment() -> dict[str, Any]:
             "engine",
             "guard",
             "hooks",
+            "sharding",
             "experiment",
             "experiment_values",
         )
@@ -187,16 +188,20 @@ def _differences(name: str, before: Any, now: Any, path: str = "") -> list[str]:
 def finish(folder: Path, recipe: Recipe, optimizer: torch.optim.Optimizer | None) -> None:
     """Writes `final/` in one step: the recipe's weights, the optimizer's state by parameter name, and what they hash to.
 
+    Every process must call it; the first one writes.
+
     Raises:
         IntegrityError: `HZ-A06`, a weight is not finite.
     """
-    weights = contiguous(recipe.state_dict())
+    state = sharding.for_file(recipe.state_dict())
+    moments = sharding.for_file(_optimizer_state(recipe, optimizer))
+    if not is_first_process():
+        return
+    weights = contiguous(state)
     artifact.check_finite(weights, where=folder)
     with durable.staged_folder(folder / "final") as staged:
         artifact.save_canonical(weights, staged / "model.safetensors", {"format": "pt"})
-        artifact.save_canonical(
-            _optimizer_state(recipe, optimizer), staged / "optimizer.safetensors", {"format": "pt"}
-        )
+        artifact.save_canonical(contiguous(moments), staged / "optimizer.safetensors", {"format": "pt"})
         durable.write_json(staged / "DONE.json", checkpoints.manifest(staged))
 
 
@@ -204,7 +209,7 @@ def _optimizer_state(recipe: Recipe, optimizer: torch.optim.Optimizer | None) ->
     names = {id(p): name for name, p in recipe.named_parameters()}
     state = getattr(optimizer, "optimizer", optimizer).state if optimizer else {}
     flat = {f"{names[id(p)]}.{key}": value for p, values in state.items() for key, value in values.items()}
-    return contiguous({k: torch.as_tensor(v) for k, v in flat.items() if v is not None})
+    return {k: torch.as_tensor(v) for k, v in flat.items() if v is not None}
 
 
 def contiguous(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

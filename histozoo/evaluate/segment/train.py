@@ -234,6 +234,7 @@ class _Budget:
     optimizer: str
     lr: float
     momentum: float
+    shard: bool = False
 
     @classmethod
     def of(cls, t: Training, seed: int) -> _Budget:

@@ -93,6 +93,7 @@ class _Schedule:
     precision: str = "fp32"
     optimizer: str = "adamw"
     momentum: float = 0.0
+    shard: bool = False
 
 
 def fit(
