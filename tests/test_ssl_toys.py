@@ -3,22 +3,30 @@
 The colour of a tile is drawn apart from its texture and is what a trunk that was not trained sees: fewer than half of its nearest
 neighbours share the texture. Trained on views that leave little of the colour, more than nine of ten do. Trained without stain jitter,
 colour jitter and grey, the same recipe turns to colour: far more neighbours share it, and fewer share the texture. Nothing forbids it to
-learn both, but the trunk has hardly room for it.
+learn both, but the trunk has hardly room for it; iBOT's, a vision transformer, has.
+
+Beside SimCLR, `multitaskssl` has for every other tile a label that tells in which of two pairs of textures its own is, and no more.
+
+Not here: DINO, which reached 0.8 to 1.0 from seed to seed, and MAE, which reached 0.7 on grey tiles. On coloured ones it turned to colour
+entirely (texture 0.4, colour 1.0).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from torch import nn
 
-from histozoo.recipes import barlow, byol, moco, simclr, swav, vicreg
+from histozoo.data.views import Views
+from histozoo.recipes import barlow, byol, ibot, moco, multitask, multitaskssl, simclr, swav, vicreg
 from histozoo.recipes.base import Recipe
 from tests.fakes import textures
 
-TILES, ROWS, LEARNT, BLIND = 2048, 64, 0.9, 0.5
-MORE_COLOUR, LESS_TEXTURE = 0.2, 0.1
+TILES, ROWS, LEARNT, BLIND, HALF_TOLD = 2048, 64, 0.9, 0.5, 0.8
+MORE_COLOUR, LESS_TEXTURE = 0.15, 0.1
 """By how much the shares of neighbours must differ between training with and without what changes colours."""
 
 
@@ -29,11 +37,20 @@ class Toy(NamedTuple):
     settings: Any
     steps: int = 150
     lr: float = 3e-3
+    trunk: Callable[[], nn.Module] = textures.Trunk
 
 
 HEAD = {"hidden": 128, "outputs": 64}
 FAST: dict[str, Any] = {**HEAD, "momentum": 0.9, "warmup": 0.1}
 """In a run of so few steps the teacher follows within ten."""
+SHARP: dict[str, Any] = {
+    "outputs": 64,
+    "hidden": 128,
+    "bottleneck": 32,
+    "freeze_last": 1.0,
+    "weight_decay_end": 1e-4,
+}
+"""The prototypes stay as they were drawn: so short a run has no time for both to settle."""
 TOYS = {
     "simclr": Toy(simclr.SimCLR, simclr.Settings(**HEAD)),
     "moco": Toy(moco.MoCo, moco.Settings(**FAST), lr=5e-3),
@@ -50,17 +67,32 @@ TOYS = {
         swav.Settings(prototypes=64, hidden=128, outputs=32, epsilon=0.03, freeze_steps=0, warmup=0.1),
         lr=5e-3,
     ),
+    "ibot": Toy(
+        ibot.IBOT, ibot.Settings(**SHARP, momentum=0.95, token_weight=0.1), steps=200, trunk=textures.vit
+    ),
+    "multitaskssl": Toy(multitaskssl.MultitaskSSL, multitaskssl.Settings()),
 }
 
 
-def neighbours(name: str, *, colours: bool, seed: int = 0) -> tuple[tuple[float, float], tuple[float, float]]:
+def made(toy: Toy, trunk: nn.Module, *, colours: bool, seed: int) -> Recipe:
+    """Returns the recipe around `trunk`; beside labels it is SimCLR."""
+    options = {"steps": toy.steps, "lr": toy.lr, "weight_decay": 1e-4}
+    views = textures.views(colours=colours)
+    if toy.kind is not multitaskssl.MultitaskSSL:
+        return toy.kind(trunk, views=views, settings=toy.settings, seed=seed, **options)  # type: ignore[call-arg]
+    plain = Views(px=textures.PX, mean=textures.MEAN, std=textures.STD)
+    values = {**multitask.PRESETS["modern"], **options, "warmup_steps": toy.steps // 10}
+    labelled = multitask.Multitask(trunk, {"pair": 2}, views=plain, settings=values)
+    objective = simclr.SimCLR(trunk, views=views, settings=TOYS["simclr"].settings, seed=seed, **options)  # type: ignore[arg-type]
+    return toy.kind(trunk, multitask=labelled, objective=objective, settings=toy.settings)  # type: ignore[call-arg]
+
+
+def neighbours(toy: Toy, *, colours: bool, seed: int = 0) -> tuple[tuple[float, float], tuple[float, float]]:
     """Returns how often the nearest tiles share the texture, and the colour, before and after the recipe was trained."""
-    toy = TOYS[name]
     torch.manual_seed(seed)
-    trunk = textures.Trunk()
+    trunk = toy.trunk()
     before = textures.nearest(trunk, seed=seed)
-    options = {"steps": toy.steps, "lr": toy.lr, "weight_decay": 1e-4, "seed": seed}
-    recipe = toy.kind(trunk, views=textures.views(colours=colours), settings=toy.settings, **options)  # type: ignore[call-arg]
+    recipe = made(toy, trunk, colours=colours, seed=seed)
     textures.learn(recipe.train(), textures.drawn(TILES, seed), steps=toy.steps, rows=ROWS, seed=seed)
     return before, textures.nearest(trunk, seed=seed)
 
@@ -68,7 +100,14 @@ def neighbours(name: str, *, colours: bool, seed: int = 0) -> tuple[tuple[float,
 @pytest.mark.parametrize("name", TOYS)
 def test_a_recipe_learns_textures_and_without_stain_jitter_it_turns_to_colour(name: str) -> None:
     torch.set_num_threads(1)
-    (untrained, _), (texture, colour) = neighbours(name, colours=True)
+    (untrained, _), (texture, colour) = neighbours(TOYS[name], colours=True)
     assert untrained < BLIND and texture > LEARNT
-    _, (less, latched) = neighbours(name, colours=False)
+    _, (less, latched) = neighbours(TOYS[name], colours=False)
     assert latched > colour + MORE_COLOUR and less < texture - LESS_TEXTURE
+
+
+def test_labels_of_pairs_alone_do_not_tell_the_textures() -> None:
+    torch.set_num_threads(1)
+    alone = TOYS["multitaskssl"]._replace(settings=multitaskssl.Settings(weight=0.0))
+    _, (texture, _) = neighbours(alone, colours=True)
+    assert texture < HALF_TOLD

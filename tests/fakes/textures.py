@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,7 +35,8 @@ AMOUNT = (1.0, 2.0)
 """Natural-log density of the stains of a tile together."""
 CONTRAST = (0.3, 0.5)
 """Standard deviation of the texture, as a share of the density."""
-LOUD = 1.5
+LOUD, FLAT = 1.5, 0.8
+"""How loud the mean colour is in `Trunk`, and the share of the answer to it that is taken from the filters of `vit`."""
 MEAN, STD = (0.5, 0.3, 0.6), (0.25, 0.25, 0.25)
 BANK, NEIGHBOURS = 256, 3
 
@@ -122,6 +124,25 @@ class Trunk(nn.Module):
         return answer
 
 
+def vit() -> nn.Module:
+    """Returns a vision transformer of one block whose filters answer to a flat colour less than timm's do."""
+    trunk = timm.models.VisionTransformer(
+        img_size=PX,
+        patch_size=4,
+        embed_dim=32,
+        depth=1,
+        num_heads=2,
+        num_classes=0,
+        global_pool="avg",
+        class_token=False,
+        dynamic_img_size=True,
+    )
+    with torch.no_grad():
+        weight = trunk.patch_embed.proj.weight
+        weight.sub_(FLAT * weight.mean((2, 3), keepdim=True))
+    return trunk
+
+
 COLOUR_OPERATIONS = ("stain", "colour", "grey")
 STRONG: dict[str, Any] = {
     **dict.fromkeys(("stain_p", "colour_p"), 1.0),
@@ -146,7 +167,7 @@ def views(*, colours: bool = True) -> SSLViews:
 
 
 def learn(recipe: Recipe, data: Drawn, *, steps: int, rows: int, seed: int) -> None:
-    """Trains with AdamW by the recipe's own schedules."""
+    """Trains with AdamW by the recipe's own schedules. Every other tile has a label: in which of two pairs of textures its own is."""
     random = torch.Generator().manual_seed(seed)
     groups = recipe.param_groups()
     rates = [group["lr"] for group in groups]
@@ -158,7 +179,9 @@ def learn(recipe: Recipe, data: Drawn, *, steps: int, rows: int, seed: int) -> N
             group["weight_decay"] = group["weight_decay"] if decay is None else decay
         chosen = torch.randint(len(data.tiles), (rows,), generator=random)
         u = torch.rand(rows, recipe.uniforms, generator=random)  # type: ignore[arg-type]
-        train_step(recipe, {"tiles": data.tiles[chosen], "u": u}, optimizer, step)
+        task = torch.arange(rows) % 2 - 1
+        batch = {"tiles": data.tiles[chosen], "u": u, "task": task, "label": data.texture[chosen] % 2}
+        train_step(recipe, batch, optimizer, step)
 
 
 @torch.no_grad()
