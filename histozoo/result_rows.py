@@ -57,12 +57,12 @@ def _verdict(differences: Sequence[Result], corpus: Iterable[Mapping[str, Any]])
     lineages = {lineage.get(r["task"], r["task"]) for r in differences}
     above = sum(r["interval"] is not None and r["interval"][0] > 0 for r in differences)
     below = sum(r["interval"] is not None and r["interval"][1] < 0 for r in differences)
-    better = sum(r["value"] > 0 for r in differences)
+    higher = sum(r["value"] > 0 for r in differences)
     rank = sum(1.5 - 0.5 * ((r["value"] > 0) - (r["value"] < 0)) for r in differences) / len(differences)
     return (
-        f"Better than random weights on {better} of {len(differences)} tasks of {len(lineages)} lineages "
-        f"(average rank {rank:.2f} against {3 - rank:.2f}); "
-        f"the interval of the difference lies above zero on {above} and below zero on {below}."
+        f"Higher than random weights on {higher} of {len(differences)} tasks of {len(lineages)} lineages "
+        f"(average rank {rank:.2f} against {3 - rank:.2f}); the interval of the difference, not corrected for the number of tasks, "
+        f"lies above zero on {above} and below zero on {below}."
     )
 
 

@@ -119,7 +119,7 @@ def test_recorded_rows_stand_on_the_entry_and_its_card(zoo: Path) -> None:
     text = (cards / f"{NAME}.md").read_text()
     part = text.split("### Tasks it never saw")[1].split("\n## ")[0]
     assert "drawn\\_0" in part or "drawn_0" in part
-    assert "Better than random weights on 2 of 2 tasks of 2 lineages" in part
+    assert "Higher than random weights on 2 of 2 tasks of 2 lineages" in part
     assert part.count("knn, ") == 2 * len(METRICS)
 
 

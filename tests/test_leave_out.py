@@ -15,7 +15,7 @@ import histozoo.tasks
 from histozoo import evaluate
 from histozoo.data.splits import make_split
 from histozoo.errors import IntegrityError, UsageError
-from histozoo.evaluate import corpus, leave_out, trunks
+from histozoo.evaluate import corpus, leave_out, report, trunks
 from histozoo.evaluate.labelled import LabelledTiles
 
 ARCHITECTURE = "test_resnet"  # timm's own 0.5 M parameter model for tests
@@ -141,6 +141,20 @@ def test_table_says_everything_a_reader_needs(make_run, tmp_path):
         "seeds [0, 1, 2]",
     ):
         assert word in text
+
+
+def test_what_is_only_higher_is_not_called_better(make_run, tmp_path):
+    runs = make_run("blood"), make_run("lung")
+    found = leave_out.study(runs, out=tmp_path / "s.json", cache=tmp_path, resamples=200)
+    rows = [r for r in found["results"] if r["subject"] == "difference"]
+    assert found["n_higher"] == sum(r["value"] > 0 for r in rows)
+    assert found["n_above_zero"] == sum(r["interval"][0] > 0 for r in rows)
+    text = report.table({**found, "n_higher": 3, "n_above_zero": 2, "n_above_every_seed": 1})
+    assert (
+        "trained is higher on 3 of 3 tasks (2 lineages), by intervals on 2 (*), against each random trunk on 1 (* *)"
+        in text
+    )
+    assert "better" not in text
 
 
 def test_a_trunk_beside_its_own_initialisation_differs_by_nothing(make_run, tmp_path):

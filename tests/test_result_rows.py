@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from histozoo.result_rows import HEAD, by_task, verdict
@@ -63,7 +65,15 @@ def test_tasks_trained_on_are_kept_apart() -> None:
 def test_the_verdict_counts_tasks_lineages_and_intervals() -> None:
     said = verdict(RESULTS, CORPUS)
     assert said.startswith(
-        "Better than random weights on 2 of 3 tasks of 2 lineages (average rank 1.33 against 1.67);"
+        "Higher than random weights on 2 of 3 tasks of 2 lineages (average rank 1.33 against 1.67);"
     )
     assert said.endswith("above zero on 1 and below zero on 1.")
+    assert "not corrected for the number of tasks" in said and "better" not in said.lower()
     assert verdict(RESULTS[-1:], CORPUS) == ""
+
+
+def test_the_readme_says_what_the_entry_says() -> None:
+    root = Path(__file__).parents[1]
+    text = (root / "histozoo/zoo/resnet18.multitask_path11.json").read_text(encoding="utf-8")
+    facts = json.loads(text)["histozoo"]
+    assert verdict(facts["results"], facts["corpus"]) in (root / "README.md").read_text(encoding="utf-8")

@@ -60,9 +60,10 @@ def summarise(findings: Findings) -> dict[str, Any]:
     """Returns the study as JSON types.
 
     `results` are rows as in an entry; `tasks` tells per task which run was measured and what each single random trunk gave;
-    `average_rank` ranks the trained trunk among the random ones. `n_above_zero` counts tasks where the whole interval of the difference
-    from the mean random trunk lies above zero, `n_above_every_seed` those where this holds against each random trunk singly: an interval
-    over groups does not know how much one initialisation differs from the next, so the first alone is met by chance too often.
+    `average_rank` ranks the trained trunk among the random ones. `n_higher` counts tasks where the difference from the mean random
+    trunk is above zero, however sure that is, `n_above_zero` those where its whole interval lies above zero, `n_above_every_seed` those
+    where this holds against each random trunk singly: an interval over groups does not know how much one initialisation differs from the
+    next, so the first alone is met by chance too often.
 
     Raises:
         UsageError: `HZ-I62`, no task gave a number.
@@ -82,14 +83,14 @@ def summarise(findings: Findings) -> dict[str, Any]:
     tasks = [_task(c, estimates["difference"], findings.resamples) for c, estimates in findings.measured]
     differences = [r for r in results if r["subject"] == "difference"]
     return {
-        "schema": 1,
+        "schema": 2,
         "study": findings.study,
         "metric": METRIC,
         "random_seeds": list(comparisons[0].random_seeds),
         "resamples": findings.resamples,
         "n_tasks": len(tasks),
         "n_lineages": len({t["lineage"] for t in tasks}),
-        "n_better": sum(r["value"] > 0 for r in differences),
+        "n_higher": sum(r["value"] > 0 for r in differences),
         "n_above_zero": sum(r["interval"][0] > 0 for r in differences),
         "n_above_every_seed": sum(t["above_every_seed"] for t in tasks),
         "average_rank": _average_ranks(comparisons, findings.resamples),
@@ -144,8 +145,8 @@ def table(report: Mapping[str, Any]) -> str:
         "",
         f"random: mean over seeds {report['random_seeds']}; difference: trained minus random, same groups resampled",
         "*   the interval of the difference lies above zero;  * *  against each random trunk singly, too",
-        f"trained is better on {report['n_better']} of {report['n_tasks']} tasks ({report['n_lineages']} lineages), "
-        f"on {report['n_above_zero']} with *, on {report['n_above_every_seed']} with * *",
+        f"trained is higher on {report['n_higher']} of {report['n_tasks']} tasks ({report['n_lineages']} lineages), by intervals on "
+        f"{report['n_above_zero']} (*), against each random trunk on {report['n_above_every_seed']} (* *); not corrected for their number",
         *(f"undefined and not counted: {task}, {reason}" for task, reason in report["undefined"].items()),
         "",
         "average rank over tasks (1 is best)",
