@@ -79,6 +79,22 @@ def test_seeds_are_averaged_and_their_spread_is_told() -> None:
     )
 
 
+def test_a_difference_from_seeds_that_lie_apart_is_not_called() -> None:
+    task = "drawn_0"
+    good = cell("good", task, guesses(task, 0.97))
+    near, apart = (
+        [
+            cell("random:x", task, guesses(task, right, seed=s), encoder=f"random:x@{s}")
+            for s, right in enumerate(rights)
+        ]
+        for rights in ((0.7, 0.7, 0.7), (0.4, 0.7, 1.0))
+    )
+    [sure] = standings([good, *near], resamples=2000).verdicts
+    [unsure] = standings([good, *apart], resamples=2000).verdicts
+    assert sure.outcome == "good" and unsure.outcome == NO_WINNER
+    assert unsure.low < 0 < unsure.high and unsure.p > 0.05
+
+
 def test_fits_of_one_initialisation_are_no_further_initialisations() -> None:
     """Random weights fine-tuned with two seeds each: what varies are the weights, each the mean of its fits."""
     cells = [

@@ -27,7 +27,7 @@ NOT_CALLED = "not called"
 _ALIKE = 1e-12  # a spread of resamples that is rounding only
 
 
-def widened(value: float, d_R: Floats, groups: int, *, by_seed: Sequence[float] = ()) -> Floats:
+def widened(value: float, d_R: Floats, groups: int, *, seeds: Sequence[Sequence[float]] = ()) -> Floats:
     """Returns resampled differences, further from the value by what the bootstrap misses: few groups, and other seeds.
 
     The variance over G groups is divided by G where it should be by G - 1, and a percentile of the normal law stands where one of Student's
@@ -38,13 +38,13 @@ def widened(value: float, d_R: Floats, groups: int, *, by_seed: Sequence[float] 
         value: The difference on all groups.
         d_R: The difference on each resample.
         groups: Groups that were resampled.
-        by_seed: The difference of each seed; fewer than two add nothing.
+        seeds: What each seed gave, once for every mean over seeds that the value is made of; fewer than two add nothing.
     """
     from scipy.stats import t  # type: ignore[import-untyped]
 
     if groups < 2:
         return np.full(len(d_R), np.inf)
-    error, freedom = _error(d_R, groups, by_seed)
+    error, freedom = _error(d_R, groups, seeds)
     tail, normal = (1 + LEVEL) / 2, NormalDist()
     sd = float(np.nanstd(d_R))
     if sd > _ALIKE:
@@ -55,7 +55,7 @@ def widened(value: float, d_R: Floats, groups: int, *, by_seed: Sequence[float] 
     return wide_R
 
 
-def p_widened(value: float, d_R: Floats, groups: int, *, by_seed: Sequence[float] = ()) -> float:
+def p_widened(value: float, d_R: Floats, groups: int, *, seeds: Sequence[Sequence[float]] = ()) -> float:
     """Returns the larger of the p-value of the `widened` differences and that of a t-test with the bootstrap's standard error.
 
     Arguments as in `widened`; 1 with one group.
@@ -64,18 +64,18 @@ def p_widened(value: float, d_R: Floats, groups: int, *, by_seed: Sequence[float
 
     if groups < 2:
         return 1.0
-    error, freedom = _error(d_R, groups, by_seed)
+    error, freedom = _error(d_R, groups, seeds)
     by_t = 2 * float(t.sf(abs(value) / error, freedom)) if error else 0.0
-    return max(p_value(widened(value, d_R, groups, by_seed=by_seed)), by_t)
+    return max(p_value(widened(value, d_R, groups, seeds=seeds)), by_t)
 
 
-def _error(d_R: Floats, groups: int, by_seed: Sequence[float]) -> tuple[float, float]:
+def _error(d_R: Floats, groups: int, seeds: Sequence[Sequence[float]]) -> tuple[float, float]:
     """Returns the standard error of a difference and its degrees of freedom."""
     over_groups = float(np.nanvar(d_R)) * groups / (groups - 1)
-    seeds = len(by_seed)
-    over_seeds = float(np.var(by_seed, ddof=1)) / seeds if seeds > 1 else 0.0
-    if not over_seeds:
-        return math.sqrt(over_groups), groups - 1
-    total = over_groups + over_seeds
-    freedom = total**2 / (over_groups**2 / (groups - 1) + over_seeds**2 / (seeds - 1))
+    parts = [(over_groups, groups - 1)]
+    parts += [(float(np.var(some, ddof=1)) / len(some), len(some) - 1) for some in seeds if len(some) > 1]
+    total = sum(variance for variance, _ in parts)
+    if not total:
+        return 0.0, groups - 1
+    freedom = total**2 / sum(variance**2 / free for variance, free in parts)
     return math.sqrt(total), freedom

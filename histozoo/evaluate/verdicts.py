@@ -9,7 +9,7 @@ Shapes: T tasks, M models, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple
@@ -34,7 +34,7 @@ class Verdict:
         task: Where, or `over tasks`.
         first, second: Their names.
         difference: The metric of `first` minus that of `second`; over tasks, their mean ranks' difference.
-        low, high: Its 95 % interval, widened for few groups, not corrected for many comparisons.
+        low, high: Its 95 % interval, widened for few groups and for seeds that lie apart, not corrected for many comparisons.
         p: Two-sided p-value, not corrected.
         p_holm: After Holm's correction over all comparisons that count; None where this one does not.
         detectable: The true difference that this test set would have shown in 4 of 5 cases, see `detectable`.
@@ -94,6 +94,7 @@ def compare(
     *,
     groups: Sequence[int],
     seen: Collection[tuple[str, str]] = (),
+    seeds: Mapping[tuple[str, str], Sequence[float]] | None = None,
     against: str | None = None,
     higher_is_better: bool = True,
 ) -> list[Verdict]:
@@ -106,6 +107,7 @@ def compare(
         resampled: One `[R, M]` array per task, from `bootstrap`.
         groups: Groups of each task, the unit resampled.
         seen: Task and model where the model was trained on the task's lineage.
+        seeds: Task and model -> what each seed gave, where the model's value is a mean over seeds: intervals and p-values allow for others.
         against: Compare every other model with this one only: fewer questions, a milder correction. To be decided before looking.
         higher_is_better: False for losses.
 
@@ -132,6 +134,7 @@ def compare(
             values_RM[:, a] - values_RM[:, b],
             of_task,
             of_task >= FEWEST and not {(task, models[a]), (task, models[b])} & set(seen),
+            tuple(tuple((seeds or {}).get((task, models[m]), ())) for m in (a, b)),
         )
         for task, values_M, values_RM, of_task in zip(tasks, values_TM, resampled, groups, strict=True)
         for a, b in pairs
@@ -204,14 +207,15 @@ class _Row(NamedTuple):
     d_R: Floats
     groups: int  # what was resampled: groups of a task, lineages over tasks
     counts: bool = True
+    seeds: tuple[tuple[float, ...], ...] = ()
 
     @property
     def spread_R(self) -> Floats:
-        return widened(self.difference, self.d_R, self.groups)
+        return widened(self.difference, self.d_R, self.groups, seeds=self.seeds)
 
     @property
     def p(self) -> float:
-        return p_widened(self.difference, self.d_R, self.groups)
+        return p_widened(self.difference, self.d_R, self.groups, seeds=self.seeds)
 
 
 def _verdicts(rows: Sequence[_Row], *, sign: int) -> list[Verdict]:

@@ -82,7 +82,7 @@ def decide(drawn: Sequence[tuple[Asked, float, Floats]]) -> list[Answer]:
     """
     p_C = holm(
         [
-            p_widened(value, d_R, asked.n_groups, by_seed=asked.by_seed)
+            p_widened(value, d_R, asked.n_groups, seeds=[asked.by_seed])
             for asked, value, d_R in drawn
             if asked.counts
         ]
@@ -93,7 +93,7 @@ def decide(drawn: Sequence[tuple[Asked, float, Floats]]) -> list[Answer]:
         p = next(corrected) if asked.counts else None
         found.append(
             _answer(
-                asked, value, widened(value, d_R, asked.n_groups, by_seed=asked.by_seed), p=p, family=len(p_C)
+                asked, value, widened(value, d_R, asked.n_groups, seeds=[asked.by_seed]), p=p, family=len(p_C)
             )
         )
     return found

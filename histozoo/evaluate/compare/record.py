@@ -9,16 +9,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from histozoo import __version__, bundle, card, durable, gates, registry
 from histozoo.errors import UsageError
-from histozoo.evaluate import scored
 from histozoo.evaluate.compare.cells import Cell
-from histozoo.evaluate.compare.standings import METRICS
-from histozoo.evaluate.resampling import Estimate
+from histozoo.evaluate.compare.rows import by_seed
+from histozoo.evaluate.compare.standings import METRICS, resampled
+from histozoo.evaluate.few_groups import widened
+from histozoo.evaluate.resampling import Estimate, Floats, percentiles
 from histozoo.evaluate.result import Result, Subject
 
 _KEY = ("task", "protocol", "metric", "subject", "left_out")
@@ -58,19 +58,32 @@ def rows(
 def _estimates(
     ours: Sequence[Cell], others: Sequence[Cell], metric: str, *, seed: int, resamples: int
 ) -> Iterator[tuple[Subject, Estimate]]:
-    labels_N, groups_N = ours[0].labels_N, ours[0].groups_N
-    how: dict[str, Any] = {
-        "metric": metric,
-        "fold_N": ours[0].fold_N,
-        "seed": seed,
-        "resamples": resamples,
-    }
-    trained_MNK = np.stack([c.scores_NK for c in ours])
-    yield "trained", scored.estimate(labels_N, trained_MNK, groups_N, **how)
+    """Gives what standings tell of the same cells: a difference is widened for few groups and for seeds that lie apart."""
+    values_C, resampled_RC = resampled([*ours, *others], metric=metric, seed=seed, resamples=resamples)
+    n, groups = len(ours), len(np.unique(ours[0].groups_N))
+
+    def estimate(value: float, value_R: Floats) -> Estimate:
+        low, high = percentiles(value_R)
+        return Estimate(
+            value=value,
+            low=low,
+            high=high,
+            n=len(ours[0].labels_N),
+            n_groups=groups,
+            resamples=resamples,
+            undefined=int(np.isnan(value_R).sum()),
+        )
+
+    means = [
+        (float(values_C[some].mean()), resampled_RC[:, some].mean(1))
+        for some in (slice(n), slice(n, None))[: 1 + bool(others)]
+    ]
+    yield "trained", estimate(*means[0])
     if others:
-        random_MNK = np.stack([c.scores_NK for c in others])
-        yield "random", scored.estimate(labels_N, random_MNK, groups_N, **how)
-        yield "difference", scored.difference(labels_N, trained_MNK, random_MNK, groups_N, **how)
+        yield "random", estimate(*means[1])
+        value, d_R = means[0][0] - means[1][0], means[0][1] - means[1][1]
+        seeds = by_seed(ours, values_C[:n]), by_seed(others, values_C[n:])
+        yield "difference", estimate(value, widened(value, d_R, groups, seeds=seeds))
 
 
 def _row(c: Cell, metric: str, subject: Subject, e: Estimate, *, seed: int) -> Result:

@@ -93,19 +93,27 @@ def row(cells: Sequence[Cell], metric: str, values_C: Floats, resampled_RC: Floa
     )
 
 
+def units(cells: Sequence[Cell]) -> list[list[int]]:
+    """Returns the places of the cells of each seed: of the weights where there are several of them, else of the fits."""
+    encoders = list(dict.fromkeys(c.encoder for c in cells))
+    found = [[i for i, c in enumerate(cells) if c.encoder == e] for e in encoders]
+    return found if len(found) > 1 else [[i] for i in found[0]]
+
+
+def by_seed(cells: Sequence[Cell], values_C: Floats) -> tuple[float, ...]:
+    """Returns what each seed of one model gave, the mean of its cells."""
+    return tuple(float(values_C[places].mean()) for places in units(cells))
+
+
 def _over_seeds(
     cells: Sequence[Cell], values_C: Floats, resampled_RC: Floats, n_groups: int
 ) -> SeedSummary | None:
-    """Returns the spread over seeds of the weights where there are several of them, each the mean of its fits, else over fits."""
-    encoders = list(dict.fromkeys(c.encoder for c in cells))
-    units = [[i for i, c in enumerate(cells) if c.encoder == e] for e in encoders]
-    if len(units) == 1:
-        units = [[i] for i in units[0]]
-    if len(units) == 1:
+    """Returns the spread over seeds; None of a single one."""
+    apart = units(cells)
+    if len(apart) == 1:
         return None
-    values_S = [values_C[places].mean() for places in units]
-    resampled_RS = np.stack([resampled_RC[:, places].mean(1) for places in units], 1)
-    return over_seeds(values_S, resampled_RS, groups=n_groups)
+    resampled_RS = np.stack([resampled_RC[:, places].mean(1) for places in apart], 1)
+    return over_seeds(by_seed(cells, values_C), resampled_RS, groups=n_groups)
 
 
 def tidy(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from histozoo.errors import UsageError
 from histozoo.evaluate import scored
 from histozoo.evaluate.calibration import METRICS as OF_PROBABILITIES
 from histozoo.evaluate.compare.cells import Cell
-from histozoo.evaluate.compare.rows import SEEN, Row, row
+from histozoo.evaluate.compare.rows import SEEN, Row, by_seed, row
 from histozoo.evaluate.compare.shots import FewShots, few_shots, left_out
 from histozoo.evaluate.resampling import Floats
 from histozoo.evaluate.verdicts import NO_WINNER, Podium, Verdict, compare, over_tasks
@@ -69,6 +69,7 @@ class _Task:
     rows: list[Row]
     values_M: Floats
     resampled_RM: Floats
+    by_seed: dict[str, tuple[float, ...]]
     clean: bool
 
 
@@ -146,6 +147,7 @@ def _verdicts(measured: Sequence[_Task], models: Sequence[str], metric: str) -> 
         [t.resampled_RM for t in measured],
         groups=[t.rows[0].n_groups for t in measured],
         seen={(r.task, r.model) for t in measured for r in t.rows if r.seen == SEEN[True]},
+        seeds={(t.name, model): values for t in measured for model, values in t.by_seed.items()},
         against=models[0],
         higher_is_better=scored.METRICS[metric],
     )
@@ -219,6 +221,10 @@ def _task(cells: Sequence[Cell], models: Sequence[str], metric: str, seed: int, 
         rows=rows,
         values_M=values_M,
         resampled_RM=resampled_RM,
+        by_seed={
+            model: by_seed([ordered[i] for i in places], values_C[places])
+            for model, places in zip(models, columns, strict=True)
+        },
         clean=all(c.seen is not True for c in cells),
     )
 
