@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from typer.testing import CliRunner
 
 from histozoo.cli import app
 from histozoo.evaluate import truncate
+from histozoo.evaluate.compare.plan import RANDOM_SEEDS
 from histozoo.evaluate.cut_scores import score_cuts
 from histozoo.evaluate.encoder_sources import trained
 from histozoo.evaluate.labelled import read as labelled_tiles
 from histozoo.evaluate.segment.pictures import SETS
-from histozoo.studies import folder, run
+from histozoo.studies import folder, multitask, run
+from histozoo.studies.comparing import Answer, Asked, decide
 from histozoo.studies.segmentation_report import BASELINE, FLOOR
 from histozoo.studies.study_file import read
 from histozoo.tasks import TASKS
@@ -111,6 +113,25 @@ def test_multitask_goes_on_after_a_kill_and_ends_with_the_same_numbers(place: Pa
     answers = [r for r in rows(out) if r["minus"] and r["metric"] == "balanced_accuracy"]
     assert {r["minus"] for r in answers} == set(MULTITASK["models"][1:]) and len(answers) == 4  # type: ignore[arg-type]
     assert all((r["outcome"] == NAME) == (float(r["p_holm"]) < 0.05 and float(r["low"]) > 0) for r in answers)
+
+
+def test_multitask_asks_each_random_twin_for_how_far_seeds_lie_apart(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Asked, float]] = []
+
+    def listening(drawn: Sequence[tuple[Asked, float, Any]]) -> list[Answer]:
+        asked.extend((question, value) for question, value, _ in drawn)
+        return decide(drawn)
+
+    monkeypatch.setattr(multitask, "decide", listening)
+    twins = [f"random:{NAME}@{seed}" for seed in RANDOM_SEEDS]
+    several = {"models": [NAME, f"random:{NAME}", *twins], "tasks": ["drawn_nuclei"]}
+    measure(place, "multitask", MULTITASK | several)
+    mean, *alone = asked
+    assert [question.by_seed for question, _ in alone] == [(value,) for _, value in alone]
+    assert mean[0].by_seed == pytest.approx([value for _, value in alone]) and len(alone) == len(RANDOM_SEEDS)
+    assert mean[1] == pytest.approx(sum(mean[0].by_seed) / len(alone))
 
 
 def test_what_a_model_was_trained_on_is_told_apart(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

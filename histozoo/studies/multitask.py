@@ -125,9 +125,20 @@ def _asked(
             n=len(one.labels_N),
             n_groups=len(np.unique(one.groups_N)),
             seen=True if marked else (False if known else None),
+            by_seed=_by_seed(values_C[first], values_C[places], fits=len({c.seed for c in cells})),
         )
         difference = values_C[first].mean() - values_C[places].mean()
         yield asked, float(difference), resampled_RC[:, first].mean(1) - resampled_RC[:, places].mean(1)
+
+
+def _by_seed(first_C: Floats, second_C: Floats, *, fits: int) -> tuple[float, ...]:
+    """Returns differences of which each is of another random twin and another fit, as far as there are several."""
+    a_TF, b_TF = (
+        first_C.reshape(-1, fits),
+        second_C.reshape(-1, fits),
+    )  # T encoders of a column, F fits of each
+    draws = max(len(a_TF), len(b_TF), fits)
+    return tuple(float(a_TF[i % len(a_TF), i % fits] - b_TF[i % len(b_TF), i % fits]) for i in range(draws))
 
 
 # -- words, tables, plots --------------------------------------------------------------------------------------------------------------
@@ -144,7 +155,7 @@ def _ran(settings: Multitask, cells: Sequence[Cell]) -> tuple[str, ...]:
         f"Tasks: {tasks}.",
         *((f"Random weights: the mean over seeds {seeds}.",) if several else ()),
         f"Balanced accuracy decides; intervals are 95 % over groups ({settings.resamples:,} resamples), those of differences widened for "
-        f"few groups; Holm's correction is over all tasks and models of a protocol.",
+        f"few groups and for seeds that lie apart; Holm's correction is over all tasks and models of a protocol.",
     )
 
 
