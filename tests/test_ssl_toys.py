@@ -7,13 +7,16 @@ learn both, but the trunk has hardly room for it; iBOT's, a vision transformer, 
 
 Beside SimCLR, `multitaskssl` has for every other tile a label that tells in which of two pairs of textures its own is, and no more.
 
-Not here: DINO, which reached 0.8 to 1.0 from seed to seed, and MAE, which reached 0.7 on grey tiles. On coloured ones it turned to colour
-entirely (texture 0.4, colour 1.0).
+DINO in so few steps does not always find the textures with four features (0.8 to 1.0 from seed to seed): it has eight, of which colour
+keeps some, so that the gap in colour is smaller.
+
+Not here: MAE, which reached 0.7 on grey tiles. On coloured ones it turned to colour entirely (texture 0.4, colour 1.0).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -21,7 +24,7 @@ import torch
 from torch import nn
 
 from histozoo.data.views import Views
-from histozoo.recipes import barlow, byol, ibot, moco, multitask, multitaskssl, simclr, swav, vicreg
+from histozoo.recipes import barlow, byol, dino, ibot, moco, multitask, multitaskssl, simclr, swav, vicreg
 from histozoo.recipes.base import Recipe
 from tests.fakes import textures
 
@@ -38,6 +41,7 @@ class Toy(NamedTuple):
     steps: int = 150
     lr: float = 3e-3
     trunk: Callable[[], nn.Module] = textures.Trunk
+    more_colour: float = MORE_COLOUR
 
 
 HEAD = {"hidden": 128, "outputs": 64}
@@ -66,6 +70,13 @@ TOYS = {
         swav.SwAV,
         swav.Settings(prototypes=64, hidden=128, outputs=32, epsilon=0.03, freeze_steps=0, warmup=0.1),
         lr=5e-3,
+    ),
+    "dino": Toy(
+        dino.DINO,
+        dino.Settings(**SHARP, momentum=0.97, centre_momentum=0.5),
+        steps=200,
+        trunk=partial(textures.Trunk, features=8, loud=3.0),
+        more_colour=0.05,
     ),
     "ibot": Toy(
         ibot.IBOT, ibot.Settings(**SHARP, momentum=0.95, token_weight=0.1), steps=200, trunk=textures.vit
@@ -103,7 +114,7 @@ def test_a_recipe_learns_textures_and_without_stain_jitter_it_turns_to_colour(na
     (untrained, _), (texture, colour) = neighbours(TOYS[name], colours=True)
     assert untrained < BLIND and texture > LEARNT
     _, (less, latched) = neighbours(TOYS[name], colours=False)
-    assert latched > colour + MORE_COLOUR and less < texture - LESS_TEXTURE
+    assert latched > colour + TOYS[name].more_colour and less < texture - LESS_TEXTURE
 
 
 def test_labels_of_pairs_alone_do_not_tell_the_textures() -> None:

@@ -97,16 +97,15 @@ def _smooth(x_HW: Tensor, sigma: float) -> Tensor:
 
 
 class Trunk(nn.Module):
-    """Convolutions whose first filters do not answer to a flat colour, a layer of the mean colour beside them, and four features of both.
+    """Convolutions whose first filters do not answer to a flat colour, a layer of the mean colour beside them, and few features of both.
 
     The colour is loud before training and a way to it is always open, while four features have hardly room for both: training turns the
     colour down, or follows it.
     """
 
-    num_features = 4
-
-    def __init__(self) -> None:
+    def __init__(self, *, features: int = 4, loud: float = LOUD) -> None:
         super().__init__()
+        self.num_features, self.loud = features, loud
         layers: list[nn.Module] = []
         for narrow, wide, side, stride in ((3, 16, 4, 2), (16, 32, 3, 2)):
             convolution = nn.Conv2d(narrow, wide, side, stride, side // 2, bias=False)
@@ -119,7 +118,7 @@ class Trunk(nn.Module):
         self.norm = nn.BatchNorm1d(self.num_features, affine=False)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        seen = [self.texture(x_BCHW).mean((2, 3)), LOUD * self.colour(x_BCHW.mean((2, 3)))]
+        seen = [self.texture(x_BCHW).mean((2, 3)), self.loud * self.colour(x_BCHW.mean((2, 3)))]
         answer: Tensor = self.norm(self.out(torch.cat(seen, 1)))
         return answer
 
