@@ -139,6 +139,15 @@ def test_the_csv_is_tidy_and_reads_back(found: list[Standings], tmp_path: Path) 
     write(found, tmp_path, facts={"seeds": [0]})
     rows = list(csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text())))
     assert tuple(rows[0]) == HEAD
+    compared = [r for r in rows if r["minus"]]
+    verdicts = [v for one in found for v in one.verdicts]
+    assert [(r["task"], r["model"], r["minus"], r["outcome"]) for r in compared] == [
+        (v.task, v.first, v.second, v.outcome) for v in verdicts
+    ]
+    for row, v in zip(compared, verdicts, strict=True):
+        assert float(row["value"]) == round(v.difference, 6) and float(row["high"]) == round(v.high, 6)
+        assert row["p_holm"] == ("" if v.p_holm is None else str(round(v.p_holm, 6)))
+    rows = [r for r in rows if not r["minus"]]
     drawn, rows = ([r for r in rows if bool(r["setting"]) == few] for few in (True, False))
     shots = [s for one in found for s in one.shots]
     assert [(r["task"], r["model"], r["setting"], float(r["value"])) for r in drawn] == [

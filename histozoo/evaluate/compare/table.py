@@ -22,21 +22,24 @@ from histozoo.evaluate.verdicts import Verdict
 
 HEAD = (
     "protocol", "task", "lineage", "model", "setting", "metric", "value", "low", "high", "n", "n_groups", "n_models", "seed_sd",
-    "total_low", "total_high", "seen", "undefined", "fingerprint", "note",
+    "total_low", "total_high", "seen", "undefined", "fingerprint", "note", "minus", "p_holm", "detectable", "outcome",
 )  # fmt: skip
 """Columns of the CSV and the Parquet file, one number a line. `low` and `high` are the ends of the 95 % interval over groups (for `shots`,
 of the central 95 % of the draws), `total_low` and `total_high` of that over groups and seeds, empty for a single seed; `setting` says of
-which stage, change or number of shots a number is, where a protocol has several; `seen` whether the model was trained on the lineage."""
+which stage, change or number of shots a number is, where a protocol has several; `seen` whether the model was trained on the lineage. Where
+`minus` names another model, `value` is the difference from it, with what `Verdict` says; mean ranks have the metric `mean_rank_by_...`."""
 
 _WHOLE = ("n", "n_groups", "n_models", "undefined")
-_REAL = ("value", "low", "high", "seed_sd", "total_low", "total_high")
+_REAL = ("value", "low", "high", "seed_sd", "total_low", "total_high", "p_holm", "detectable")
 
 
 def write(
     all_of: Sequence[Standings], out: Path, *, facts: Mapping[str, Any], looked: Sequence[Looked] = ()
 ) -> None:
     """Writes results.csv, .parquet, .json and .txt into `out`; `facts` are JSON types that results.json begins with."""
-    records = [record for found in all_of for record in [*tidy(found.rows), *_few(found)]]
+    records = [
+        r for found in all_of for r in [*tidy(found.rows), *_few(found), *_compared(found), *_ranked(found)]
+    ]
     records += looking.tidy(looked)
     text = io.StringIO()
     writer = csv.DictWriter(text, HEAD, lineterminator="\n")
@@ -65,6 +68,40 @@ def _few(found: Standings) -> list[dict[str, Any]]:
             | {"note": found.shots_left_out.get(s.task, "")}
         )
     return told
+
+
+def _compared(found: Standings) -> list[dict[str, Any]]:
+    """Returns the paired differences as records."""
+    of = {(row.task, row.model): row for row in found.rows}
+    told = []
+    for v in found.verdicts:
+        row, other = of[v.task, v.first], of[v.task, v.second]
+        same = ("protocol", "task", "lineage", "metric", "n", "n_groups", "fingerprint")
+        numbers = {
+            "value": v.difference,
+            "low": v.low,
+            "high": v.high,
+            "p_holm": v.p_holm,
+            "detectable": v.detectable,
+        }
+        told.append(
+            {name: getattr(row, name) for name in same}
+            | {name: None if number is None else round(number, 6) for name, number in numbers.items()}
+            | {"model": v.first, "minus": v.second, "outcome": v.outcome, "undefined": v.undefined}
+            | {"seen": next((r.seen for r in (row, other) if r.seen != SEEN[False]), SEEN[False])}
+        )
+    return told
+
+
+def _ranked(found: Standings) -> list[dict[str, Any]]:
+    """Returns mean ranks as records."""
+    place = {"protocol": found.protocol, "task": f"mean over {len(found.clean)} tasks", "seen": SEEN[False]}
+    place["metric"] = f"mean_rank_by_{found.metric}"
+    return [
+        place
+        | {"model": s.model, "value": round(s.rank, 6), "low": round(s.low, 6), "high": round(s.high, 6)}
+        for s in (found.podium.standings if found.podium else ())
+    ]
 
 
 def _parquet(records: Sequence[Mapping[str, Any]]) -> bytes:
