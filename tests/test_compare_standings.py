@@ -95,6 +95,20 @@ def test_a_difference_from_seeds_that_lie_apart_is_not_called() -> None:
     assert unsure.low < 0 < unsure.high and unsure.p > 0.05
 
 
+def test_an_interval_over_seeds_ends_within_the_metric() -> None:
+    shares = ((0, 0.99), (1, 0.6))  # one initialisation close to the end, one far from it
+    cells = [
+        cell("random:good", "drawn_0", guesses("drawn_0", share, seed=s), encoder=f"random:good@{s}")
+        for s, share in shares
+    ]
+    for metric in ("balanced_accuracy", "roc_auc_ovr", "log_loss"):
+        (row,) = standings(cells, metric=metric, resamples=400).rows
+        low, high = scored.bounds(metric)
+        assert row.seed_sd and row.total_low is not None and row.total_high is not None
+        assert low <= row.total_low < row.value < row.total_high <= high
+        assert (row.total_high == 1.0) == (metric != "log_loss")
+
+
 def test_fits_of_one_initialisation_are_no_further_initialisations() -> None:
     """Random weights fine-tuned with two seeds each: what varies are the weights, each the mean of its fits."""
     cells = [

@@ -272,6 +272,17 @@ def test_seeds_that_agree_add_nothing():
     assert (still.total_low, still.total_high) == (0.75, 0.75)
 
 
+def test_the_total_interval_ends_where_the_metric_does():
+    rng = np.random.default_rng(0)
+    resampled = np.clip(rng.normal(0.9, 0.05, size=(2_000, 2)), 0, 1)
+    free = over_seeds([0.85, 0.95], resampled, groups=6)
+    assert free.total_high > 1 > free.value > free.total_low > 0
+    kept = over_seeds([0.85, 0.95], resampled, groups=6, bounds=(0.0, 1.0))
+    assert (kept.total_low, kept.total_high) == (free.total_low, 1.0)
+    low = over_seeds([0.05, 0.15], 1 - resampled, groups=6, bounds=(0.0, 1.0))
+    assert low.total_low == 0.0 < low.total_high < 1.0
+
+
 def test_one_seed_has_no_spread():
     with pytest.raises(UsageError, match="HZ-I65 the spread over seeds needs two seeds or more"):
         over_seeds([0.5], np.full((10, 1), 0.5), groups=5)

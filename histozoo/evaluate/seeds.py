@@ -28,7 +28,7 @@ class SeedSummary:
         by_seed: Each seed's value on all tiles.
         seed_sd: The standard deviation of these over seeds: these patients, another model.
         test_se: The standard deviation of the mean over resamples of groups.
-        total_low, total_high: The 95 % interval of the method's mean: other patients and other seeds.
+        total_low, total_high: The 95 % interval of the method's mean: other patients and other seeds; within the bounds of the metric.
     """
 
     value: float
@@ -41,7 +41,13 @@ class SeedSummary:
     total_high: float
 
 
-def over_seeds(values_S: ArrayLike, resampled_RS: ArrayLike, *, groups: int) -> SeedSummary:
+def over_seeds(
+    values_S: ArrayLike,
+    resampled_RS: ArrayLike,
+    *,
+    groups: int,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+) -> SeedSummary:
     """Returns the two-level summary.
 
     The variances add: `test_se**2 + seed_sd**2 / S`, with Student's t for the degrees of freedom of Satterthwaite (1946), since there are
@@ -52,6 +58,7 @@ def over_seeds(values_S: ArrayLike, resampled_RS: ArrayLike, *, groups: int) -> 
         values_S: The metric of each seed's model on all tiles.
         resampled_RS: The same on resamples of groups, from `bootstrap`.
         groups: Groups that were resampled.
+        bounds: Least and largest value that the metric can have, such as those of `scored.bounds`; the total interval ends there.
 
     Raises:
         UsageError: `HZ-I62` a value or most resamples are undefined; `HZ-I63` fewer than two groups; `HZ-I64` numbers of seeds differ;
@@ -71,8 +78,8 @@ def over_seeds(values_S: ArrayLike, resampled_RS: ArrayLike, *, groups: int) -> 
         by_seed=tuple(values_S.tolist()),
         seed_sd=seed_sd,
         test_se=test_se,
-        total_low=value - reach,
-        total_high=value + reach,
+        total_low=max(value - reach, bounds[0]),
+        total_high=min(value + reach, bounds[1]),
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from histozoo.evaluate.compare.cells import Cell
 from histozoo.evaluate.resampling import Floats, percentiles
+from histozoo.evaluate.scored import bounds
 from histozoo.evaluate.seeds import SeedSummary, over_seeds
 
 SEEN = {True: "trained on it", False: "new", None: "unknown"}
@@ -71,7 +72,7 @@ def row(cells: Sequence[Cell], metric: str, values_C: Floats, resampled_RC: Floa
     first, value_R = cells[0], resampled_RC.mean(1)
     low, high = percentiles(value_R)
     n_groups = len(np.unique(first.groups_N))
-    spread = _over_seeds(cells, values_C, resampled_RC, n_groups)
+    spread = _over_seeds(cells, metric, values_C, resampled_RC, n_groups)
     return Row(
         protocol=first.protocol,
         task=first.task,
@@ -106,14 +107,14 @@ def by_seed(cells: Sequence[Cell], values_C: Floats) -> tuple[float, ...]:
 
 
 def _over_seeds(
-    cells: Sequence[Cell], values_C: Floats, resampled_RC: Floats, n_groups: int
+    cells: Sequence[Cell], metric: str, values_C: Floats, resampled_RC: Floats, n_groups: int
 ) -> SeedSummary | None:
     """Returns the spread over seeds; None of a single one."""
     apart = units(cells)
     if len(apart) == 1:
         return None
     resampled_RS = np.stack([resampled_RC[:, places].mean(1) for places in apart], 1)
-    return over_seeds(by_seed(cells, values_C), resampled_RS, groups=n_groups)
+    return over_seeds(by_seed(cells, values_C), resampled_RS, groups=n_groups, bounds=bounds(metric))
 
 
 def tidy(rows: Sequence[Row]) -> list[dict[str, Any]]:
