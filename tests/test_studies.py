@@ -6,6 +6,7 @@ import json
 import math
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,15 @@ from histozoo.studies.comparing import NOT_CALLED, Asked, decide, sentences
 from histozoo.studies.document import Document, Plot, Points, Section, Table, html, markdown
 from histozoo.studies.drawing import Dot, curves, forest
 from histozoo.studies.named import named
+from histozoo.studies.run import _apart as apart
+from histozoo.studies.segmentation_report import Part, _floor_words, _Line
 from histozoo.studies.segmentation_report import _smallest as smallest_sizes
 from histozoo.studies.settings import Ladder, Multitask, Segmentation, Selection, Slides
 from histozoo.studies.study_file import read
 from tests.fakes.tiny import NAME, tiny_zoo
 
 FILES = sorted((Path(__file__).parents[1] / "experiments" / "studies").glob("*.toml"))
+STUDY_OF_SEGMENTATION = next(path for path in FILES if path.stem == "segmentation")
 TEXT = """
 name = "toy"
 kind = "multitask"
@@ -225,6 +229,40 @@ def test_the_smallest_size_is_told_where_somebody_was_called_better() -> None:
         "probe: the smallest training set at which new and random weights can be told apart is 2 groups (new is better)."
     ]
     assert smallest_sizes(decide([(asked("1 group"), *around(0.0))])) == []
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        (6, "not corrected for the number of nets, all 2 are above it."),
+        (5, "whether nets are above it is not called: 5 groups."),
+    ],
+)
+def test_nets_are_above_the_floor_only_where_there_are_groups_enough(groups: int, words: str) -> None:
+    settings = read(STUDY_OF_SEGMENTATION, preset="small", changed={"resamples": 100}).settings
+    assert isinstance(settings, Segmentation)
+    floor_N = np.full(groups, 0.2)
+    scores = SimpleNamespace(
+        floor={"away": {"dice": floor_N}}, groups={"away": np.arange(groups).astype(str)}
+    )
+    part = Part(mode="frozen", scores=scores)  # type: ignore[arg-type]  # what is read of scores is there
+    points = ((1, 0.9, 0.8, 1.0), (2, 0.9, 0.8, 1.0))
+    lines = [_Line(label="zoo, frozen", points=points, above=(True, True))]
+    said = _floor_words(part, "away", "dice", lines, settings)
+    assert said.startswith("Calling every pixel foreground scores 0.200 [0.200, 0.200] of dice; ")
+    assert said.endswith(words) and ("above it." in said) == (groups == 6)
+
+
+def test_a_report_says_what_the_full_preset_sets_otherwise(tmp_path: Path) -> None:
+    (said,) = apart(read(STUDY_OF_SEGMENTATION, preset="small"))
+    assert "px 64 (`full`: 256)" in said and "steps 200 (`full`: 4,000)" in said
+    metrics = "dice, iou, object_dice, object_hausdorff, aji_plus, pq"
+    assert f"metrics dice, iou, object_dice (`full`: {metrics})" in said
+    assert "shrink {glas: 4; dsb2018_stained: 2;" in said and "(`full`: none)" in said
+    assert "models" not in said and "test " not in said
+    assert apart(read(STUDY_OF_SEGMENTATION, preset="full")) == []
+    one = TEXT.replace("[preset.full]", "[preset.other]")
+    assert apart(read(toy(tmp_path, one), preset="small")) == []
 
 
 # -- the folder

@@ -157,6 +157,8 @@ def test_segmentation_compares_starts_at_every_size(place: Path) -> None:
     assert (
         "frozen encoder, trained on glas" in text and "4 U-Nets" in text and (out / "glas-glas.svg").is_file()
     )
+    assert "scored on glas (7 groups) by dice." in text and "not corrected for the number of nets" in text
+    assert "decoder 8, 8, 8, 8, 8 (`full`: 256, 128, 64, 32, 16)" in text
     (floor,) = [r for r in rows(out) if r["model"] == FLOOR]
     low, high = (float(floor[end]) for end in ("low", "high"))
     assert f"foreground scores {float(floor['value']):.3f} [{low:.3f}, {high:.3f}] of dice" in text

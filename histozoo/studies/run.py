@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -102,5 +103,24 @@ def _how(study: Study, bench: Bench, command: str) -> list[str]:
         f"Preset `{study.preset}`{f', changed: {changed}' if changed else ''}; command `{command}`."
         if command
         else f"Preset `{study.preset}`.",
+        *_apart(study),
         f"Time: {machine.spell(bench.seconds)}{starts}, on {machine.words(bench.device)}; histozoo {__version__}.",
     ]
+
+
+def _apart(study: Study) -> list[str]:
+    """Returns what the preset `full` sets otherwise than what ran, in a sentence; nothing where nothing differs."""
+    ran, full = dataclasses.asdict(study.settings), dataclasses.asdict(study.full or study.settings)
+    apart = [
+        f"{key} {_plain(ran[key])} (`full`: {_plain(full[key])})" for key in ran if ran[key] != full[key]
+    ]
+    return [f"Preset `full`, which was not run here, sets otherwise: {'; '.join(apart)}."] if apart else []
+
+
+def _plain(value: Any) -> str:
+    """Returns a setting as it is read: lists by commas, tables as `name: ...` in braces."""
+    if isinstance(value, dict) and value:
+        return "{" + "; ".join(f"{key}: {_plain(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, tuple | list | dict):
+        return ", ".join(map(_plain, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from histozoo.evaluate.few_groups import NOT_CALLED
+from histozoo.evaluate.few_groups import FEWEST, NOT_CALLED
 from histozoo.evaluate.resampling import Estimate
 from histozoo.evaluate.segment.curves import estimate, of_groups
 from histozoo.evaluate.segment.report import summarise
@@ -220,12 +220,12 @@ def _floor_words(part: Part, test: str, metric: str, lines: Sequence[_Line], set
         for point, above in zip(x.points, x.above, strict=True)
         if not above
     ]
+    said = f"Calling every pixel foreground scores {spelled(e.value, e.low, e.high)} of {metric}"
+    if e.n_groups < FEWEST:
+        return f"{said}; whether nets are above it is {NOT_CALLED}: {group_words(e.n_groups)}."
     nets = sum(len(x.points) for x in lines)
     verdict = f"not shown to be above it: {'; '.join(below)}" if below else f"all {nets} are above it"
-    return (
-        f"Calling every pixel foreground scores {spelled(e.value, e.low, e.high)} of {metric}; by the 95 % interval of the paired "
-        f"difference, {verdict}."
-    )
+    return f"{said}; by the 95 % interval of the paired difference, not corrected for the number of nets, {verdict}."
 
 
 def _by_seed(parts: Sequence[Part], names: Sequence[str], test: str, settings: Segmentation) -> Table:
@@ -266,7 +266,7 @@ def _ran(settings: Segmentation, parts: Sequence[Part], models: Sequence[Named])
     return (
         f"{nets} U-Nets: {', '.join(m.one.name for m in models)} against random weights, {modes}, seeds {seeds}; "
         f"{settings.steps:,} steps of {settings.batch_size} crops of {settings.px} px{reduced}; {spell(seconds)} of training and scoring.",
-        f"Trained on {sizes}, nested; scored on {tests}.",
+        f"Trained on {sizes}, nested; scored on {tests} by {', '.join(settings.metrics)}.",
         f"{settings.metrics[0]} decides: the mean over groups of each group's pictures and over seeds. Intervals are 95 % over groups "
         f"({settings.resamples:,} resamples); those of differences hold the seeds, too, each of which drew its training groups, with "
         f"Student's t for few of both; Holm's correction is over every size, set and mode that counts.",
@@ -279,4 +279,6 @@ _LIMITS = (
     "Where a set knows no patients (dsb2018_stained: every picture a group; wbc_zheng: blocks of ten pictures) intervals are too short.",
     "A budget in steps trains small sets as long as large ones; how much longer training would help is not measured.",
     f"A comparison from fewer than six groups, or on a lineage that the encoder was trained on, is told and {NOT_CALLED}.",
+    "Every net is compared with calling every pixel foreground by its own interval over groups: not corrected for the number of these "
+    f"comparisons, not widened for few groups or other seeds, and {NOT_CALLED} from fewer than six groups.",
 )

@@ -47,6 +47,7 @@ class Study:
         preset: Which preset.
         changed: What was set on the command line.
         settings: Everything that decides the numbers, apart from the data.
+        full: What the preset `full` would set; None where the file has none.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Study:
     preset: str
     changed: Mapping[str, Any]
     settings: Settings
+    full: Settings | None = None
 
     def facts(self) -> dict[str, Any]:
         """Returns what a second start in the same folder must agree with, as JSON types."""
@@ -81,7 +83,7 @@ def read(path: str | Path, *, preset: str, changed: Mapping[str, Any] | None = N
 
     Raises:
         UsageError: `HZ-U41` no such file or no TOML, `HZ-U42` unknown key, `HZ-U43` a value of the wrong type or range, no such preset, or
-            a key that is missing.
+            a key that is missing; the preset `full` is checked beside the one asked for.
     """
     path = Path(path)
     raw = read_toml(path, what="study", next_step="see experiments/studies/ for the studies there are")
@@ -93,9 +95,13 @@ def read(path: str | Path, *, preset: str, changed: Mapping[str, Any] | None = N
     for keys in (raw, *presets.values(), changed or {}):
         check_keys(keys, [f.name for f in dataclasses.fields(kind)], path, what="study", cutoff=0.4)
     _one_of("preset", preset, tuple(presets), path)
-    values = {**raw, **presets[preset], **(changed or {})}
-    checked = {f.name: _value(f, values, path) for f in dataclasses.fields(kind)}
-    return Study(preset=preset, changed=changed or {}, settings=kind(**checked), **texts)
+    settings = _settings(kind, {**raw, **presets[preset], **(changed or {})}, path)
+    full = _settings(kind, {**raw, **presets["full"]}, path) if "full" in presets else None
+    return Study(preset=preset, changed=changed or {}, settings=settings, full=full, **texts)
+
+
+def _settings(kind: type[Settings], values: Mapping[str, Any], where: Path) -> Settings:
+    return kind(**{f.name: _value(f, values, where) for f in dataclasses.fields(kind)})
 
 
 def _value(field: dataclasses.Field[Any], values: Mapping[str, Any], where: Path) -> Any:
