@@ -7,19 +7,22 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from histozoo.cli import app
+from histozoo.errors import UsageError
 from histozoo.evaluate import truncate
 from histozoo.evaluate.compare.plan import RANDOM_SEEDS
 from histozoo.evaluate.cut_scores import score_cuts
 from histozoo.evaluate.encoder_sources import trained
 from histozoo.evaluate.labelled import read as labelled_tiles
 from histozoo.evaluate.segment.pictures import SETS
-from histozoo.studies import folder, multitask, run
+from histozoo.studies import folder, multitask, run, slides
 from histozoo.studies.comparing import Answer, Asked, decide
 from histozoo.studies.segmentation_report import BASELINE, FLOOR
 from histozoo.studies.study_file import read
@@ -115,16 +118,22 @@ def test_multitask_goes_on_after_a_kill_and_ends_with_the_same_numbers(place: Pa
     assert all((r["outcome"] == NAME) == (float(r["p_holm"]) < 0.05 and float(r["low"]) > 0) for r in answers)
 
 
-def test_multitask_asks_each_random_twin_for_how_far_seeds_lie_apart(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def heard(study: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Asked, float]]:
+    """Returns a list that the study's questions and differences will be written to."""
     asked: list[tuple[Asked, float]] = []
 
     def listening(drawn: Sequence[tuple[Asked, float, Any]]) -> list[Answer]:
         asked.extend((question, value) for question, value, _ in drawn)
         return decide(drawn)
 
-    monkeypatch.setattr(multitask, "decide", listening)
+    monkeypatch.setattr(study, "decide", listening)
+    return asked
+
+
+def test_multitask_asks_each_random_twin_for_how_far_seeds_lie_apart(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = heard(multitask, monkeypatch)
     twins = [f"random:{NAME}@{seed}" for seed in RANDOM_SEEDS]
     several = {"models": [NAME, f"random:{NAME}", *twins], "tasks": ["drawn_nuclei"]}
     measure(place, "multitask", MULTITASK | several)
@@ -229,6 +238,39 @@ def test_slides_compare_poolings_tuning_cuts_and_blocks(place: Path) -> None:
     assert list(out.glob("attention-*.png")) and not list(out.glob("heads/**/*.run"))
     names = folder.publish(out, place / "docs")
     assert not any(n.startswith("attention") for n in names) and f"cka-{NAME}.png" in names
+
+
+def test_slides_tell_colours_beside_random_weights_and_how_far_seeds_lie_apart(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = heard(slides, monkeypatch)
+    colours = "colour-histogram"
+    small = {"models": [NAME, colours], "seeds": [0, 1], "epochs": 3, "top_k": 0, "cut_tasks": []}
+    out = measure(place, "slides", SLIDES | small)
+    network, plain = json.loads((out / "results.json").read_text())["heads"]
+    by_seed = {
+        (weights, kind): np.array(report["by_seed"][f"slides_{kind}"][subject]["balanced_accuracy"])
+        for kind in ("attention", "mean")
+        for weights, report, subject in (
+            (NAME, network, "trained"),
+            ("random weights", network, "random"),
+            (colours, plain, "trained"),
+        )
+    }
+    of = {
+        (q.setting.partition(" ")[0], q.second): (q.by_seed, value) for q, value in asked if q.first == NAME
+    }
+    assert set(of) == {
+        (kind, other) for kind in ("attention", "mean") for other in ("random weights", colours)
+    }
+    for (kind, other), (told, value) in of.items():
+        wanted = by_seed[NAME, kind] - by_seed[other, kind]
+        assert told == pytest.approx(wanted, abs=2e-6) and value == pytest.approx(wanted.mean(), abs=2e-6)
+    values = {(r["model"], r["setting"]): float(r["value"]) for r in rows(out) if not r["minus"]}
+    assert values[colours, "mean"] == pytest.approx(by_seed[colours, "mean"].mean(), abs=2e-6)
+    assert f"| mean | {colours} |" in (out / "report.md").read_text()
+    with pytest.raises(UsageError, match="HZ-U43"):
+        measure(place, "slides", SLIDES | {"models": [colours]}, out="other")
 
 
 def check_cuts(place: Path, told: list[dict[str, str]]) -> None:

@@ -1,6 +1,6 @@
 """What was measured of slides with the features of one encoder, and where it lies.
 
-Shapes: R resamples.
+Shapes: M seeds, R resamples.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from histozoo.evaluate.encoders import Encoder
 from histozoo.evaluate.labelled import LabelledTiles
@@ -17,8 +17,18 @@ from histozoo.evaluate.slides import topk
 from histozoo.evaluate.slides.bags import Bags
 
 METRIC, RANDOM = "balanced_accuracy", "random weights"
-Drawn = tuple[float, Floats]
-"""A value, and the same on each resample of the patients `[R]`; the mean over seeds."""
+
+
+class Drawn(NamedTuple):
+    """The value of each seed `[M]`, and their mean on each resample of the patients `[R]`."""
+
+    values_M: Floats
+    value_R: Floats
+
+    @property
+    def value(self) -> float:
+        """The mean over seeds."""
+        return float(self.values_M.mean())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +40,7 @@ class Heads:
         bags: Its slides.
         labelled: Their tiles.
         seen: Whether it was trained on their lineage; None where that is not known.
-        found: (weights, what was fitted) -> balanced accuracy; weights are the encoder's name or `random weights`.
+        found: (weights, what was fitted) -> balanced accuracy; weights are the encoder's name, `random weights` or `colour-histogram`.
         tuning: How it is fine-tuned.
         report: What `slides.study` wrote.
     """

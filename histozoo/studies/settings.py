@@ -73,7 +73,7 @@ class Slides:
     """What tells slides apart: attention or the mean, frozen or fine-tuned on the tiles attended most, and how deep must the trunk be?
 
     Args:
-        models: Names of encoders; each is compared with its random twin.
+        models: Names of encoders; each is compared with its random twin, and with `colour-histogram` where that is one of them.
         called: As in `Segmentation`.
         task: Task whose groups are slides.
         poolings: Heads on frozen features; `mean` is what the others are compared with.

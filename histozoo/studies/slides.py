@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from histozoo.evaluate import scored
+from histozoo.errors import UsageError
+from histozoo.evaluate import histogram, scored
+from histozoo.evaluate.encoders import Encoder
 from histozoo.evaluate.feature_cache import cached_features
 from histozoo.evaluate.labelled import read
 from histozoo.evaluate.resampling import Floats
@@ -41,8 +44,10 @@ def run(settings: Slides, bench: Bench) -> Outcome:
         UsageError, IntegrityError: What `slides.study` and `named` raise.
         Interrupted: `HZ-F41`, a signal asked to stop; the same command goes on.
     """
-    models = named(settings.models, settings.called)
+    models, plain = _sorted(settings)
     parts = [_heads(model, settings, bench) for model in models]
+    colours = [_baseline(model.one, parts[0], settings, bench) for model in plain]
+    parts = [replace(p, found={**p.found, **c.found}) for p in parts for c in colours] or parts
     answers = decide([asked for part in parts for asked in _asked(part, settings, twin=part is parts[0])])
     cuts = cuts_of(parts[0].one, settings, bench)
     changed = [changed_in(p, settings, bench) for p in parts if settings.cka and p.tuning]
@@ -67,12 +72,26 @@ def run(settings: Slides, bench: Bench) -> Outcome:
         marked=tuple(sections[True]),
         follows=(*sentences(answers), *(s for p in parts for s in words.nothing(p)), *cuts.follows),
         limits=words.LIMITS,
-        facts={"heads": [p.report for p in parts], "changed": [c.facts for c in changed]},
+        facts={"heads": [p.report for p in (*parts, *colours)], "changed": [c.facts for c in changed]},
         private={f"attention-{word(p.one.name)}.png": words.attention(p, settings, bench) for p in parts},
     )
 
 
 # -- measuring -------------------------------------------------------------------------------------------------------------------------
+
+
+def _sorted(settings: Slides) -> tuple[list[Named], list[Named]]:
+    """Returns the networks, and what is compared beside them: the colour histogram, or nothing."""
+    models = named(settings.models, settings.called)
+    networks, plain = ([m for m in models if (m.one.build is None) == side] for side in (False, True))
+    if not networks:
+        raise UsageError(
+            "HZ-U43",
+            "study key 'models' has a wrong value",
+            expected=f"a model with weights, {histogram.NAME} beside it or not",
+            got=repr(settings.models),
+        )
+    return networks, plain
 
 
 def _heads(model: Named, settings: Slides, bench: Bench) -> Heads:
@@ -106,6 +125,26 @@ def _heads(model: Named, settings: Slides, bench: Bench) -> Heads:
     )
     found = _found(folder(bench.out, name), bags, settings, name)
     return Heads(one=one, bags=bags, labelled=labelled, seen=seen, found=found, tuning=tuning, report=report)
+
+
+def _baseline(one: Encoder, beside: Heads, settings: Slides, bench: Bench) -> Heads:
+    """Returns what is measured of the same slides with features of no network, on frozen features alone."""
+    labelled = read(
+        settings.task, data_root=bench.data_root, tile_px=one.tile_px, cache=bench.cache / "tiles"
+    )
+    f_ND = cached_features(one, labelled, cache=bench.cache / "features", device=bench.device)
+    bags = beside.bags.with_features(f_ND[beside.bags.order_N])
+    out = folder(bench.out, one.name)
+    report = study(
+        {"trained": bags},
+        out=out,
+        plan=_plan(settings, None),
+        left_out=True,
+        device=bench.device,
+        progress=lambda done, of: bench.say(f"{one.name}: {done} of {of} heads"),
+    )
+    found = _found(out, bags, settings, one.name)
+    return Heads(one=one, bags=bags, labelled=labelled, seen=False, found=found, tuning=None, report=report)
 
 
 def _plan(settings: Slides, tuning: topk.Tuning | None) -> Plan:
@@ -145,7 +184,7 @@ def _found(out: Path, bags: Bags, settings: Slides, name: str) -> dict[tuple[str
     )
     seeds = len(settings.seeds)
     return {
-        key: (float(values_C[i : i + seeds].mean()), resampled_RC[:, i : i + seeds].mean(1))
+        key: Drawn(values_C[i : i + seeds], resampled_RC[:, i : i + seeds].mean(1))
         for key, i in zip(stacks, range(0, len(values_C), seeds), strict=True)
     }
 
@@ -169,7 +208,8 @@ def _asked(part: Heads, settings: Slides, *, twin: bool) -> Iterator[tuple[Asked
     name, found = part.one.name, part.found
     for pooling in settings.poolings:
         setting = f"{pooling} pooling of frozen features"
-        yield _question(part, found, (name, pooling), (RANDOM, pooling), setting, name, RANDOM, part.seen)
+        for other in (w for w, kind in found if kind == pooling and w != name):
+            yield _question(part, found, (name, pooling), (other, pooling), setting, name, other, part.seen)
     for weights, seen in ((name, part.seen), *([(RANDOM, False)] if twin else [])):
         for pooling in settings.poolings:
             if pooling != "mean" and (weights, "mean") in found:
@@ -202,5 +242,6 @@ def _question(
         n=len(part.bags),
         n_groups=len(set(part.bags.patients)),
         seen=seen,
+        by_seed=tuple((found[one].values_M - found[other].values_M).tolist()),
     )
-    return asked, found[one][0] - found[other][0], found[one][1] - found[other][1]
+    return asked, found[one].value - found[other].value, found[one].value_R - found[other].value_R

@@ -37,13 +37,15 @@ def ran(parts: Sequence[Heads], settings: Slides) -> tuple[str, ...]:
         if parts[0].tuning
         else ""
     )
+    names = [p.one.name for p in parts]
+    others = dict.fromkeys(weights for weights, _ in parts[0].found if weights not in (*names, RANDOM))
     return (
-        f"{', '.join(p.one.name for p in parts)} and a random twin (seed 0) on {bags.task}: {len(bags)} slides of "
+        f"{', '.join((*names, *others))} and a random twin (seed 0) on {bags.task}: {len(bags)} slides of "
         f"{len(set(bags.patients))} patients, {len(bags.f_ND):,} tiles; "
         f"{', '.join(settings.poolings)} pooling, {settings.folds} folds, seeds "
         f"{', '.join(map(str, settings.seeds))}{tuning}.",
         f"Balanced accuracy of slides decides, the mean over seeds; intervals are 95 % over patients ({settings.resamples:,} resamples), "
-        f"those of differences widened for few patients; "
+        f"those of differences widened for few patients and for seeds that lie apart; "
         f"Holm's correction is over all comparisons of slides that count.",
     )
 
@@ -69,7 +71,7 @@ def section(part: Heads, settings: Slides, answers: Sequence[Answer]) -> Section
             value=value,
             low=low,
             high=high,
-            hollow=part.seen is True and weights != RANDOM,
+            hollow=part.seen is True and weights == part.one.name,
         )
         for (weights, kind), (value, (low, high)) in _spread(part).items()
     ]
@@ -90,14 +92,14 @@ def section(part: Heads, settings: Slides, answers: Sequence[Answer]) -> Section
 
 
 def _spread(part: Heads) -> dict[tuple[str, str], tuple[float, tuple[float, float]]]:
-    return {key: (value, percentiles(value_R)) for key, (value, value_R) in part.found.items()}
+    return {key: (drawn.value, percentiles(drawn.value_R)) for key, drawn in part.found.items()}
 
 
 def values(part: Heads, *, twin: bool) -> Iterator[dict[str, Any]]:
-    """Gives records of results.csv, those of the twin where they are asked for."""
-    spread = {key: found for key, found in _spread(part).items() if twin or key[0] != RANDOM}
+    """Gives records of results.csv, those of random weights and colours where they are asked for."""
+    spread = {key: found for key, found in _spread(part).items() if twin or key[0] == part.one.name}
     for (weights, kind), (value, (low, high)) in spread.items():
-        seen = False if weights == RANDOM else part.seen
+        seen = part.seen if weights == part.one.name else False
         yield {
             "part": "marked" if seen is True else "clean",
             "task": part.labelled.task,
@@ -130,7 +132,8 @@ def attention(part: Heads, settings: Slides, bench: Bench) -> bytes:
 
 
 LIMITS = (
-    "Intervals are over patients for these heads; by_seed in results.json, in the study's folder, tells how far seeds alone lie apart.",
+    "Intervals of values are over patients for these heads, those of differences over seeds, too. How far seeds alone lie apart is told by "
+    "by_seed in results.json, in the study's folder; so few seeds tell it roughly.",
     "Random weights are one draw; another draw is not in the intervals.",
     "Few slides: only large differences could show, see the last column of the tables.",
     "A cut is chosen on the tiles that it is scored on; its score on others will be a little lower.",
