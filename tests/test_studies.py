@@ -330,6 +330,29 @@ def test_models_are_called_what_the_file_says(tmp_path: Path, monkeypatch: pytes
         named((NAME, "colour-histogram"), {"colour-histogram": NAME})
 
 
+def test_a_run_that_is_not_there_is_refused_with_the_command_that_trains_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = read(STUDY_OF_SEGMENTATION, preset="small").settings
+    assert isinstance(settings, Segmentation)
+    entry, run = settings.models
+    with pytest.raises(UsageError, match="HZ-U13 a run of this study is not there") as caught:
+        named(settings.models, settings.called)
+    command, _, without = caught.value.next_step.partition("; or do without it: ")
+    trains = "histozoo pretrain experiments/resnet18.multitask_path11.toml"
+    trains += "".join(f" --leave-out {lineage}" for lineage in ("glas", "wbc_zheng", "lymphoma_iicbu"))
+    assert caught.value.where == run and f"`{trains} --data-root TASKS`" in command
+    assert without == f"--set 'models=[\"{entry}\"]'"
+    readme = (STUDY_OF_SEGMENTATION.parents[2] / "docs/studies/README.md").read_text(encoding="utf-8")
+    assert readme.count(f"`{trains} --data-root TASKS`\n`histozoo study") == 2
+    assert all(
+        f"# command   {trains}\n" in p.read_text() for p in FILES if p.stem in ("segmentation", "slides")
+    )
+    with pytest.raises(UsageError, match="HZ-U13 this is neither"):
+        named(["runs/any"], {})
+
+
 def test_only_a_finished_unchanged_small_report_is_copied(tmp_path: Path) -> None:
     out, target = tmp_path / "study", tmp_path / "docs"
     with folder.opened(bench(tmp_path), {}):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from histozoo.errors import UsageError
 from histozoo.evaluate.encoders import Encoder, encoder
@@ -42,7 +44,8 @@ def named(models: Sequence[str], called: Mapping[str, str]) -> list[Named]:
         called: Model -> what the report calls it; its own name where it is not there, and a model that is not compared does no harm.
 
     Raises:
-        UsageError: `HZ-U43`, two models are called the same; and what `encoder` raises.
+        UsageError: `HZ-U43`, two models are called the same; `HZ-U13`, a run is not there, with the command that trains it; and what
+            `encoder` raises.
     """
     names = [called.get(model, model) for model in models]
     if len(set(names)) < len(names):
@@ -53,6 +56,28 @@ def named(models: Sequence[str], called: Mapping[str, str]) -> list[Named]:
             got=repr(dict(called)),
         )
     return [
-        Named(one=replace(encoder(model), name=name), source=model)
+        Named(one=replace(_encoder(model, models), name=name), source=model)
         for model, name in zip(models, names, strict=True)
     ]
+
+
+def _encoder(model: str, models: Sequence[str]) -> Encoder:
+    """Returns the encoder of a model; a run that is not there is refused with the command that trains it."""
+    try:
+        return encoder(model)
+    except UsageError as error:
+        name, *left_out = Path(model.partition("@")[0]).name.split("-without-")
+        if error.code != "HZ-U13" or not left_out:
+            raise
+        options = "".join(f" --leave-out {lineage}" for lineage in left_out)
+        step = f"train it first, on prepared tasks: `histozoo pretrain experiments/{name}.toml{options} --data-root TASKS`"
+        others = json.dumps([m for m in models if m != model])
+        raise UsageError(
+            error.code,
+            "a run of this study is not there",
+            where=model,
+            expected=error.expected,
+            got="no such folder",
+            kept="nothing was measured",
+            next_step=step if others == "[]" else f"{step}; or do without it: --set 'models={others}'",
+        ) from error
