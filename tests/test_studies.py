@@ -20,6 +20,7 @@ from histozoo.studies import folder
 from histozoo.studies.comparing import NOT_CALLED, Asked, decide, sentences
 from histozoo.studies.document import Document, Plot, Points, Section, Table, html, markdown
 from histozoo.studies.drawing import Dot, curves, forest
+from histozoo.studies.multitask import pairs
 from histozoo.studies.named import named
 from histozoo.studies.run import _apart as apart
 from histozoo.studies.segmentation_report import Part, _floor_words, _Line
@@ -190,6 +191,14 @@ def test_the_worse_one_is_never_called_better() -> None:
     (said,) = sentences(answers)
     assert "new is better than old on 1 of 2 tasks (b +0.200" in said
     assert "old is better than new on 1 of 2 tasks (a -0.200" in said
+
+
+def test_every_model_is_compared_with_every_baseline_and_the_first_with_all() -> None:
+    one, other, twin, colours = "one", "other", "random:one", "colour-histogram"
+    assert pairs([one, twin, colours]) == [(one, twin), (one, colours)]
+    both = [(one, twin), (one, colours), (other, twin), (other, colours), (one, other)]
+    assert pairs([one, other, twin, colours]) == both
+    assert pairs([twin, colours]) == [(twin, colours)] and pairs([one]) == []
 
 
 def test_sentences_say_no_winner_with_what_would_have_shown() -> None:

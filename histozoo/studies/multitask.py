@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from histozoo.evaluate import histogram
 from histozoo.evaluate.compare.cells import Cell
 from histozoo.evaluate.compare.measure import measure
 from histozoo.evaluate.compare.plan import RANDOM_SEEDS, Plan, columns
@@ -17,6 +18,7 @@ from histozoo.studies.comparing import Answer, Asked, decide, sentences
 from histozoo.studies.document import Block, Plot, Section, Table
 from histozoo.studies.drawing import Dot, forest
 from histozoo.studies.folder import Bench
+from histozoo.studies.heads import word as name_of_file
 from histozoo.studies.outcome import Outcome, differences, rank_row, row, spelled
 from histozoo.studies.settings import Multitask
 
@@ -93,7 +95,7 @@ def _standings(cells: Sequence[Cell], settings: Multitask) -> list[Standings]:
 
 
 def _answers(found: Standings, cells: Sequence[Cell], settings: Multitask, marked: bool) -> list[Answer]:
-    """Returns the paired difference of the first model from every other on every task, corrected for all of them together."""
+    """Returns the paired differences of `pairs` on every task, corrected for all of them together."""
     some = [c for c in cells if c.protocol == found.protocol]
     tasks = dict.fromkeys(r.task for r in found.rows)
     return decide(
@@ -112,23 +114,33 @@ def _asked(
     values_C, resampled_RC = resampled(
         cells, metric=found.metric, seed=settings.seeds[0], resamples=settings.resamples
     )
-    first, *others = ([i for i, c in enumerate(cells) if c.model == model] for model in found.models)
-    for second, places in zip(found.models[1:], others, strict=True):
-        known = all(cells[i].seen is not None for i in (*first, *places))
+    places = {model: [i for i, c in enumerate(cells) if c.model == model] for model in found.models}
+    fits = len({c.seed for c in cells})
+    for first, second in pairs(found.models):
+        a, b = places[first], places[second]
+        known = all(cells[i].seen is not None for i in (*a, *b))
         asked = Asked(
             place=one.task,
             lineage=one.lineage,
             setting=found.protocol,
-            first=found.models[0],
+            first=first,
             second=second,
             metric=found.metric,
             n=len(one.labels_N),
             n_groups=len(np.unique(one.groups_N)),
             seen=True if marked else (False if known else None),
-            by_seed=_by_seed(values_C[first], values_C[places], fits=len({c.seed for c in cells})),
+            by_seed=_by_seed(values_C[a], values_C[b], fits=fits),
         )
-        difference = values_C[first].mean() - values_C[places].mean()
-        yield asked, float(difference), resampled_RC[:, first].mean(1) - resampled_RC[:, places].mean(1)
+        difference = float(values_C[a].mean() - values_C[b].mean())
+        yield asked, difference, resampled_RC[:, a].mean(1) - resampled_RC[:, b].mean(1)
+
+
+def pairs(models: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns what is compared: every model with each baseline behind it, and the first with every other model."""
+    first, *others = models
+    plain = [m for m in others if m.startswith("random:") or m == histogram.NAME]
+    rest = [m for m in others if m not in plain]
+    return [(a, b) for a in (first, *rest) for b in plain] + [(first, b) for b in rest]
 
 
 def _by_seed(first_C: Floats, second_C: Floats, *, fits: int) -> tuple[float, ...]:
@@ -149,8 +161,12 @@ def _ran(settings: Multitask, cells: Sequence[Cell]) -> tuple[str, ...]:
     tasks = ", ".join(f"{task} ({tiles[task]:,} tiles)" for task in settings.tasks)
     seeds = ", ".join(map(str, RANDOM_SEEDS))
     several = any(m.startswith("random:") and "@" not in m for m in settings.models)
+    against: dict[str, list[str]] = {}
+    for one, other in pairs(settings.models):
+        against.setdefault(one, []).append(other)
+    compared = "; ".join(f"{one} against {', '.join(others)}" for one, others in against.items())
     return (
-        f"{settings.models[0]} against {', '.join(settings.models[1:])} by {', '.join(settings.protocols)}, each tile predicted by a "
+        f"{compared}; by {', '.join(settings.protocols)}, each tile predicted by a "
         f"classifier that saw no tile of its group.",
         f"Tasks: {tasks}.",
         *((f"Random weights: the mean over seeds {seeds}.",) if several else ()),
@@ -184,22 +200,24 @@ def _section(
                 f"{found.metric} by {found.protocol}",
             )
         )
-    if some:
-        apart = [
-            Dot(place=a.place, series=f"minus {a.second}", value=a.difference, low=a.low, high=a.high)
-            for a in some
-        ]
-        label = f"{found.metric}: {found.models[0]} minus the others"
-        blocks += [
-            Plot(
-                f"{word}{found.protocol}-differences.svg",
-                forest(apart, label=label, zero=True, first=1),
-                label,
-            )
-        ]
-        blocks += [differences(some, place="task")]
+    for first in dict.fromkeys(a.first for a in some):
+        blocks += _apart(found, [a for a in some if a.first == first], word)
     blocks += [f"Undefined and not counted: {task}, {why}" for task, why in found.undefined.items()]
     return Section(f"{found.protocol}: {found.metric.replace('_', ' ')}", tuple(blocks), marked=marked)
+
+
+def _apart(found: Standings, some: Sequence[Answer], word: str) -> tuple[Block, ...]:
+    """Returns how one model lies apart from others, in the colours that these have where values are drawn, and as a table."""
+    first = some[0].first
+    dots = [
+        Dot(place=a.place, series=f"minus {a.second}", value=a.difference, low=a.low, high=a.high)
+        for a in some
+    ]
+    label = f"{found.metric}: {first} minus the others"
+    which = "" if first == found.models[0] else f"-{name_of_file(first)}"
+    drawn = forest(dots, label=label, zero=True, first=found.models.index(some[0].second))
+    plot = Plot(f"{word}{found.protocol}-differences{which}.svg", drawn, label)
+    return plot, differences(some, place="task")
 
 
 def _numbers(found: Standings, chance: Mapping[str, float]) -> Table:
@@ -249,7 +267,7 @@ def _limits(settings: Multitask) -> tuple[str, ...]:
         "Groups are patients, slides or photographs where the sets know them, else single tiles: there, intervals are too short.",
         *(
             (
-                "One pretrained model stands against the mean of random twins: another pretraining run is not in the interval.",
+                "Each pretrained model is one training, against the mean of random twins: another training of it is not in the interval.",
             )
             if twin
             else ()

@@ -10,7 +10,8 @@ class Multitask:
     """Does pretraining on many tasks pay on tasks of other lineages?
 
     Args:
-        models: Names for `histozoo evaluate`; the others are compared with the first.
+        models: Names for `histozoo evaluate`. Each is compared with the baselines behind the first, `random:NAME` (of one architecture)
+            and `colour-histogram`; and the first with all others.
         tasks: Tasks of the pool.
         protocols: Of `histozoo evaluate`.
         finetune: Preset of fine-tuning, `small` or `full`.
