@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from histozoo.data import stain
-from histozoo.data.ssl_views import SSLViews, two_views
+from histozoo.data.photometric import LUMA
+from histozoo.data.ssl_views import SSLViews, one_view, two_views
 from histozoo.evaluate import knn
 from histozoo.recipes.base import Recipe
 from tests.fakes.ssl import train_step
@@ -123,13 +124,13 @@ class Trunk(nn.Module):
         return answer
 
 
-def vit() -> nn.Module:
-    """Returns a vision transformer of one block whose filters answer to a flat colour less than timm's do."""
+def vit(*, depth: int = 1, flat: float = FLAT) -> nn.Module:
+    """Returns a vision transformer of few blocks whose filters answer to a flat colour less than timm's do, by the share `flat`."""
     trunk = timm.models.VisionTransformer(
         img_size=PX,
         patch_size=4,
         embed_dim=32,
-        depth=1,
+        depth=depth,
         num_heads=2,
         num_classes=0,
         global_pool="avg",
@@ -138,7 +139,7 @@ def vit() -> nn.Module:
     )
     with torch.no_grad():
         weight = trunk.patch_embed.proj.weight
-        weight.sub_(FLAT * weight.mean((2, 3), keepdim=True))
+        weight.sub_(flat * weight.mean((2, 3), keepdim=True))
     return trunk
 
 
@@ -160,6 +161,12 @@ STRONG: dict[str, Any] = {
 def views(*, colours: bool = True) -> SSLViews:
     """Returns two views that leave little of the colour, or those without the operations that change it."""
     return two_views(PX, MEAN, STD, **STRONG, without=() if colours else COLOUR_OPERATIONS)
+
+
+def one(*, colours: bool) -> SSLViews:
+    """Returns one view, grey or with its colours as they are."""
+    changes = {"stain_p": 0.0, "colour_p": 0.0, "grey_p": 0.0} if colours else {"grey_p": 1.0}
+    return one_view(PX, MEAN, STD, **{**STRONG, **changes})
 
 
 # -- learning and asking ---------------------------------------------------------------------------------------------------------------
@@ -194,9 +201,17 @@ def features(trunk: nn.Module, data: Drawn) -> np.ndarray:
     return found
 
 
-def nearest(trunk: nn.Module, *, seed: int) -> tuple[float, float]:
+def greyed(data: Drawn) -> Drawn:
+    """Returns the tiles without their colours."""
+    grey_NHW = (data.tiles.float() @ torch.tensor(LUMA)).round().byte()
+    return Drawn(grey_NHW[..., None].expand(-1, -1, -1, 3).contiguous(), data.texture, data.colour)
+
+
+def nearest(trunk: nn.Module, *, seed: int, grey: bool = False) -> tuple[float, float]:
     """Returns how often the nearest of 256 new tiles have the texture, and the colour, of each of 256 others; chance is 1/4."""
     bank, asked = drawn(BANK, 1000 + seed), drawn(256, 2000 + seed)
+    if grey:
+        bank, asked = greyed(bank), greyed(asked)
     f_ND, f_MD = features(trunk, bank), features(trunk, asked)
     scores = []
     for label in ("texture", "colour"):
