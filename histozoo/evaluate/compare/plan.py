@@ -228,6 +228,7 @@ def _looks(plan: Plan) -> None:
 
 _ELSEWHERE = {
     "segment": "segmentation is a study: `histozoo study experiments/studies/segmentation.toml`, with other models and sets by --set",
+    "svm": "did you mean linear_svm?",
     "topk": "fine-tuning on the tiles attended most is a study: `histozoo study experiments/studies/slides.toml`",
 }
 """Part of a name -> where what it asks for is."""
