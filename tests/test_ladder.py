@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from histozoo import experiment
+from histozoo import durable, experiment
+from histozoo.errors import UsageError
 from histozoo.recipes import RECIPES
 from histozoo.studies import folder, run, rungs
 from histozoo.studies.settings import Ladder
@@ -93,6 +94,16 @@ def test_all_experiments_are_written_before_the_first_training(
     assert sorted((e.recipe, e.seed) for e in said) == [
         (r, s) for r in sorted(SMALL["recipes"]) for s in SMALL["seeds"]
     ]
+
+
+def test_f44_a_rung_of_several_processes_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def elsewhere(file: Path, *, runs: Path, **_: Any) -> Path:
+        durable.write_json(runs / file.stem / "environment.json", {"processes": 2})
+        return runs / file.stem
+
+    monkeypatch.setattr(rungs.pretrain, "run", elsewhere)
+    with pytest.raises(UsageError, match=r"(?s)HZ-F44 a rung of the ladder.*2 processes"):
+        run.run(study(), bench(place, []), command="histozoo study ladder.toml")
 
 
 def test_work_is_equal_and_counts_views_and_teachers(place: Path) -> None:

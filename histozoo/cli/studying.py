@@ -15,7 +15,7 @@ from histozoo.experiment_values import overrides
 
 @app.command()
 def study(
-    file: Annotated[Path, typer.Argument(help="TOML file, see experiments/studies/.")],
+    file: Annotated[Path, typer.Argument(help="TOML file, or the name of one of experiments/studies/.")],
     preset: Annotated[str, typer.Option(help="small (two processor cores) or full (one GPU).")] = "small",
     data_root: Annotated[
         Path | None, typer.Option(help="Folder of the task folders; else $HISTOZOO_DATA.")
@@ -37,6 +37,9 @@ def study(
     from histozoo.studies import folder, run
     from histozoo.studies.study_file import read
 
+    named = Path("experiments/studies", file.name).with_suffix(".toml")
+    if not file.exists() and file.parent == Path() and named.is_file():
+        file = named  # in a clone, `study ladder` is enough
     chosen = read(file, preset=preset, changed=overrides(settings or ()))
     place = target or Path("runs/studies") / chosen.name
     bench = folder.Bench(

@@ -15,6 +15,7 @@ from torch import Tensor
 from histozoo.data.cropping import Boxes, crop_sides, place
 from histozoo.data.photometric import blur_kernels, hue_offsets, saturation_map
 from histozoo.data.stain import mixing_factors, partners, stain_maps
+from histozoo.errors import UsageError
 
 SLOTS = {
     name: i
@@ -54,8 +55,9 @@ class View:
 
     Args:
         px: Side of the view in pixels.
-        area: Smallest and largest share of the tile's area that is shown. The default changes the magnification by up to 1.6 between two
-            views; `histozoo.data.cropping.area_for_mpp` gives it for a bound in micrometres per pixel.
+        area: Smallest and largest share of the tile's area that is shown, in (0, 1]. The default changes the magnification by up to 1.6
+            between two views, with the default aspect by up to 1.8 along one axis; `histozoo.data.cropping.area_for_mpp` gives it for a
+            bound in micrometres per pixel.
         aspect: Largest ratio of the crop's sides, at least 1.
         flip: Mirror left-right and up-down, each with probability 1/2.
         rot90: Turn by 0, 90, 180 or 270 degrees, each with probability 1/4.
@@ -66,7 +68,10 @@ class View:
         contrast: The same.
         saturation: The same.
         hue: Half-width of the uniform turn, as a share of the circle, at most 0.5.
-        sigma: Smallest and largest sigma of the blur, in pixels of the view.
+        sigma: Smallest and largest sigma of the blur, in pixels of the view, above 0.
+
+    Raises:
+        UsageError: `HZ-U86`, a strength that no view can have.
     """
 
     px: int
@@ -87,6 +92,27 @@ class View:
     blur_p: float = 0.5
     sigma: tuple[float, float] = (0.1, 2.0)
     solarise_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        possible = {
+            "area": (
+                0 < self.area[0] <= self.area[1] <= 1,
+                "two shares of the tile in (0, 1], the smaller first",
+            ),
+            "aspect": (self.aspect >= 1, "1 or more"),
+            "hue": (0 <= self.hue <= 0.5, "0 to 0.5 of the circle"),
+            "sigma": (0 < self.sigma[0] <= self.sigma[1], "two numbers of pixels above 0, the smaller first"),
+            "mix": (0 <= self.mix <= 1, "0 to 1"),
+        }
+        for name, (holds, expected) in possible.items():
+            if not holds:
+                raise UsageError(
+                    "HZ-U86",
+                    f"no view can have this {name}",
+                    where=f"views, {name}",
+                    expected=expected,
+                    got=getattr(self, name),
+                )
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def _standings(cells: Sequence[Cell], settings: Ladder) -> list[Standings]:
 
 
 def _answers(found: Standings, cells: Sequence[Cell], settings: Ladder) -> list[Answer]:
-    """Returns every method minus random weights, and minus supervised training, corrected for all of them together."""
+    """Returns every method minus random weights, and minus supervised training, corrected for all by this classifier."""
     some = [c for c in cells if c.protocol == found.protocol]
     tasks = dict.fromkeys(r.task for r in found.rows)
     return decide([a for t in tasks for a in _asked(found, [c for c in some if c.task == t], settings)])
@@ -131,7 +131,8 @@ def _ran(settings: Ladder, trained: Sequence[Rung], cells: Sequence[Cell]) -> tu
         f"Work of every training: that of {settings.tiles:,} tiles passing once through the trunk with supervised heads, counted in "
         "floating point operations of forward and backward passes; augmentation is not in it.",
         f"Judged by {', '.join(settings.protocols)} on {judged}, each tile predicted by a classifier that saw no tile of its group.",
-        f"A method is the mean over its seeds. Intervals are 95 % over groups ({settings.resamples:,} resamples) and seeds.",
+        f"A method is the mean over its seeds. Intervals of values are 95 % over groups ({settings.resamples:,} resamples), those of "
+        "differences over groups and seeds; Holm's correction is over all comparisons by one classifier.",
     )
 
 
@@ -149,7 +150,8 @@ def _work(trained: Sequence[Rung]) -> Section:
     if lines := {recipe: line for recipe, line in lines.items() if len(line) > 1}:
         label = "online balanced accuracy on validation tiles of the sets trained on"
         picture = curves(lines, label=label, below="percent of the work; the bar is the range over seeds")
-        blocks.append(Plot("curves.svg", picture, label))
+        told = f"{label}: nearest neighbours, or a recipe's own heads where it learns labels"
+        blocks.append(Plot("curves.svg", picture, told))
     return Section("Training", tuple(blocks))
 
 

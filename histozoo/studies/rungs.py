@@ -19,6 +19,7 @@ import torch
 
 from histozoo import durable, experiment, pretrain
 from histozoo.assemble import build_recipe
+from histozoo.errors import UsageError
 from histozoo.experiment import Experiment
 from histozoo.recipes import PRESETS
 from histozoo.studies.folder import Bench
@@ -94,7 +95,23 @@ def _trained(rung: Rung, bench: Bench) -> Rung:
         device=bench.device,
         say=bench.tell,
     )
+    _require_one_process(folder)
     return replace(rung, folder=folder, curve=_curve(folder))
+
+
+def _require_one_process(folder: Path) -> None:
+    """Refuses a rung that several processes trained: each adds a batch to every step, and the rungs are compared at equal work."""
+    processes = json.loads((folder / "environment.json").read_text(encoding="utf-8"))["processes"]
+    if processes != 1:
+        raise UsageError(
+            "HZ-F44",
+            "a rung of the ladder was trained by several processes, on more tiles than its work allows",
+            where=folder,
+            expected="1 process",
+            got=f"{processes} processes",
+            kept="the run is untouched",
+            next_step="move it away and train it on one process; several GPUs share whole rungs out, one each",
+        )
 
 
 def _experiment(rung: Rung, bench: Bench) -> Path:
