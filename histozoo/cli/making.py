@@ -69,7 +69,16 @@ def pretrain(
         say=_say,
         **changes,
     )
+    _leave_group()
     out.print(f"done: {run}\nnext: histozoo publish {run}", markup=False, soft_wrap=True)
+
+
+def _leave_group() -> None:
+    """Leaves the processes of torchrun: threads that still serve them at the end of the program abort it once in a while."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 @app.command()
