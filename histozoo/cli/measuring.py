@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -190,39 +189,15 @@ def _own_tasks(models: list[str], without: list[Path], **options: Any) -> None:
 def _side_by_side(
     names: list[str], plan: dict[str, Any], *, device: str, resamples: int, record: bool
 ) -> None:
-    from histozoo import devices, durable
-    from histozoo.evaluate.compare import record as recording
+    from histozoo import devices
     from histozoo.evaluate.compare import run
-    from histozoo.evaluate.compare.plan import Plan, check, columns
+    from histozoo.evaluate.compare.plan import Plan, columns
 
     chosen = Plan(columns=columns(names), device=str(devices.choose(device)), **plan)
-    check(chosen)
-    if chosen.centres:
-        _check_centres(chosen.centres, chosen.tasks, data_root=chosen.data_root)
-    # What is written at the end is tried at the beginning: there may be hours between.
-    for folder in (chosen.out, chosen.cache, *([recording.target(names[0]).parent] if record else [])):
-        durable.check_folder(folder)
     command = shlex.join(["histozoo", *sys.argv[1:]])
     tables = run.run(chosen, resamples=resamples, command=command, record=record, say=_say)
     out.print(tables, markup=False, soft_wrap=True)
     _ended(chosen.out)
-
-
-def _check_centres(centres: str, tasks: Sequence[str], *, data_root: Path | None) -> None:
-    """Refuses centres that are not known before the first task is measured."""
-    from histozoo.evaluate.compare.centre_table import GROUPS, of_task
-
-    if centres != GROUPS and not Path(centres).is_file():
-        raise UsageError(
-            "HZ-I75",
-            "these are no centres: there is no such file",
-            expected=f"a CSV with the columns group and centre, or the word {GROUPS}",
-            got=f"--centres {centres}",
-            kept="nothing was measured",
-            next_step=f"--centres FILE; or --centres {GROUPS}, where every group of the task is a centre",
-        )
-    for task in tasks:
-        of_task(centres, task, data_root)
 
 
 def _ended(folder: Path) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from histozoo.evaluate.multiple import p_value
 from histozoo.evaluate.resampling import LEVEL, Floats
+from histozoo.evaluate.seeds import satterthwaite
 
 FEWEST = 6
 """Groups below which nobody is called better."""
@@ -74,8 +75,5 @@ def _error(d_R: Floats, groups: int, seeds: Sequence[Sequence[float]]) -> tuple[
     over_groups = float(np.nanvar(d_R)) * groups / (groups - 1)
     parts = [(over_groups, groups - 1)]
     parts += [(float(np.var(some, ddof=1)) / len(some), len(some) - 1) for some in seeds if len(some) > 1]
-    total = sum(variance for variance, _ in parts)
-    if not total:
-        return 0.0, groups - 1
-    freedom = total**2 / sum(variance**2 / free for variance, free in parts)
-    return math.sqrt(total), freedom
+    variance, freedom = satterthwaite(parts)
+    return math.sqrt(variance), freedom

@@ -9,6 +9,7 @@ Shapes: S seeds, R resamples.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,10 +88,20 @@ def _reach(test: float, groups: int, seed: float, seeds: int) -> float:
     """Returns half the width of the interval for two variances of a mean and how many values each rests on."""
     from scipy.stats import t  # type: ignore[import-untyped]
 
-    if test + seed == 0:
-        return 0.0
-    freedom = (test + seed) ** 2 / (test**2 / (groups - 1) + seed**2 / (seeds - 1))
-    return float(t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(test + seed)
+    variance, freedom = satterthwaite([(test, groups - 1), (seed, seeds - 1)])
+    return float(t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(variance) if variance else 0.0
+
+
+def satterthwaite(parts: Sequence[tuple[float, int]]) -> tuple[float, float]:
+    """Returns the sum of independent variances and its degrees of freedom (Satterthwaite 1946), those of the first where all are 0.
+
+    Args:
+        parts: Variance and degrees of freedom of each.
+    """
+    total = sum(variance for variance, _ in parts)
+    if not total:
+        return 0.0, parts[0][1]
+    return total, total**2 / sum(variance**2 / freedom for variance, freedom in parts)
 
 
 def _check(values_S: ArrayLike, shape: tuple[int, ...], groups: int) -> None:

@@ -209,28 +209,22 @@ class _Row(NamedTuple):
     counts: bool = True
     seeds: tuple[tuple[float, ...], ...] = ()
 
-    @property
-    def spread_R(self) -> Floats:
-        return widened(self.difference, self.d_R, self.groups, seeds=self.seeds)
-
-    @property
-    def p(self) -> float:
-        return p_widened(self.difference, self.d_R, self.groups, seeds=self.seeds)
-
 
 def _verdicts(rows: Sequence[_Row], *, sign: int) -> list[Verdict]:
     counted = [row for row in rows if row.counts]
     if counted:
         enough(min(int((~np.isnan(row.d_R)).sum()) for row in counted), len(counted))
-    corrected = iter(holm([row.p for row in counted]).tolist())
+    p_C = [p_widened(row.difference, row.d_R, row.groups, seeds=row.seeds) for row in rows]
+    corrected = iter(holm([p for row, p in zip(rows, p_C, strict=True) if row.counts]).tolist())
     return [
-        _verdict(row, p_holm=next(corrected) if row.counts else None, family=len(counted), sign=sign)
-        for row in rows
+        _verdict(row, p=p, p_holm=next(corrected) if row.counts else None, family=len(counted), sign=sign)
+        for row, p in zip(rows, p_C, strict=True)
     ]
 
 
-def _verdict(row: _Row, *, p_holm: float | None, family: int, sign: int) -> Verdict:
-    low, high = percentiles(row.spread_R)
+def _verdict(row: _Row, *, p: float, p_holm: float | None, family: int, sign: int) -> Verdict:
+    spread_R = widened(row.difference, row.d_R, row.groups, seeds=row.seeds)
+    low, high = percentiles(spread_R)
     better = row.first if sign * (low + high) > 0 else row.second
     called = better if p_holm is not None and p_holm < ALPHA else NO_WINNER
     return Verdict(
@@ -240,9 +234,9 @@ def _verdict(row: _Row, *, p_holm: float | None, family: int, sign: int) -> Verd
         difference=float(row.difference),
         low=low,
         high=high,
-        p=row.p,
+        p=p,
         p_holm=p_holm,
-        detectable=detectable(row.spread_R, comparisons=max(1, family)),
+        detectable=detectable(spread_R, comparisons=max(1, family)),
         undefined=int(np.isnan(row.d_R).sum()),
         outcome=NOT_CALLED if p_holm is None else called,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from histozoo.data.rows import read_cells
@@ -9,6 +10,25 @@ from histozoo.errors import UsageError
 
 GROUPS = "group"
 """Said instead of a file where every group of the task is a centre."""
+
+
+def require(centres: str, tasks: Sequence[str], data_root: str | Path | None) -> None:
+    """Refuses centres that are not known of every task, before the first one is measured.
+
+    Raises:
+        UsageError: `HZ-I75`, there is no such file; and what `of_task` raises.
+    """
+    if centres != GROUPS and not Path(centres).is_file():
+        raise UsageError(
+            "HZ-I75",
+            "these are no centres: there is no such file",
+            expected=f"a CSV with the columns group and centre, or the word {GROUPS}",
+            got=f"--centres {centres}",
+            kept="nothing was measured",
+            next_step=f"--centres FILE; or --centres {GROUPS}, where every group of the task is a centre",
+        )
+    for task in tasks:
+        of_task(centres, task, data_root)
 
 
 def of_task(centres: str, task: str, data_root: str | Path | None) -> tuple[list[str], list[str]]:

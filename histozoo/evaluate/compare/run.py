@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from histozoo import __version__, durable
+from histozoo.evaluate.compare import centre_table, table
 from histozoo.evaluate.compare import record as recording
-from histozoo.evaluate.compare import table
 from histozoo.evaluate.compare.look_pages import drawn
 from histozoo.evaluate.compare.looking import Looked, look, text
 from histozoo.evaluate.compare.measure import Measured, measure
@@ -38,13 +38,17 @@ def run(
     Raises:
         UsageError, IntegrityError: What `measure` and `recording.record` raise; `HZ-I65`, too few resamples for so many comparisons.
             Whatever can be known beforehand is refused before anything is measured.
+        ResourceError: `HZ-F42`, a folder cannot be written.
     """
     check(plan)
+    if plan.centres:
+        centre_table.require(plan.centres, plan.tasks, plan.data_root)
+    first = next(iter(plan.columns))
+    # What is written at the end is tried at the beginning: there may be hours between.
+    for folder in (plan.out, plan.cache, *([recording.target(first).parent] if record else [])):
+        durable.check_folder(folder)
     models, tasks = len(plan.columns), len(set(plan.tasks))
     enough(resamples, max(tasks * (models - 1), models * (models - 1) // 2))
-    first = next(iter(plan.columns))
-    if record:
-        recording.target(first)
     measured = measure(plan, say=say)
     looked = look(plan, resamples=resamples, say=say)
     found = all_standings(measured, plan, resamples=resamples)
