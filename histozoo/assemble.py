@@ -11,6 +11,8 @@ from torch import nn
 
 from histozoo.candidate import size_options
 from histozoo.cutting import SHORTER
+from histozoo.data.cropping import area_for_mpp
+from histozoo.data.resolution import Span
 from histozoo.data.ssl_views import SSLViews, multi_crop, one_view, two_views
 from histozoo.data.views import Views
 from histozoo.errors import UsageError
@@ -20,12 +22,15 @@ from histozoo.recipes.multitask import Multitask
 from histozoo.recipes.multitaskssl import MultitaskSSL, Settings
 
 
-def build_recipe(experiment: Experiment, classes: Mapping[str, int]) -> Recipe:
+def build_recipe(
+    experiment: Experiment, classes: Mapping[str, int], *, tile_mpp: Span | None = None
+) -> Recipe:
     """Builds what an experiment trains.
 
     Args:
         experiment: As resolved.
         classes: Task -> number of classes; not looked at by a recipe that needs no labels.
+        tile_mpp: Micrometres per pixel of the finest and the coarsest packed tile, where the experiment bounds those of its views.
 
     Raises:
         UsageError: `HZ-U87`, recipe, views and architecture do not go together.
@@ -34,23 +39,23 @@ def build_recipe(experiment: Experiment, classes: Mapping[str, int]) -> Recipe:
     trunk = backbone(experiment)
     recipe: Recipe
     if experiment.recipe not in LABELLED:
-        recipe = _self_supervised(experiment.recipe, trunk, experiment)
+        recipe = _self_supervised(experiment.recipe, trunk, experiment, tile_mpp)
     else:
         recipe = labelled = Multitask(
             trunk, classes, views=_labelled_views(experiment), settings=experiment.settings()
         )
         if experiment.recipe == "multitaskssl":
-            objective = _self_supervised(experiment.own["ssl"], trunk, experiment)
+            objective = _self_supervised(experiment.own["ssl"], trunk, experiment, tile_mpp)
             weight = Settings(weight=experiment.own["ssl_weight"])
             recipe = MultitaskSSL(trunk, multitask=labelled, objective=objective, settings=weight)
     return recipe.to(memory_format=torch.channels_last)
 
 
-def _self_supervised(name: str, trunk: nn.Module, e: Experiment) -> Recipe:
+def _self_supervised(name: str, trunk: nn.Module, e: Experiment, tile_mpp: Span | None) -> Recipe:
     make: Any = RECIPES[name]
     recipe: Recipe = make(
         trunk,
-        views=unlabelled_views(e),
+        views=unlabelled_views(e, tile_mpp),
         settings=OBJECTIVES[name](**e.own["objective"]),
         steps=e.steps,
         lr=e.lr,
@@ -60,21 +65,43 @@ def _self_supervised(name: str, trunk: nn.Module, e: Experiment) -> Recipe:
     return recipe
 
 
-def unlabelled_views(e: Experiment) -> SSLViews:
+def unlabelled_views(e: Experiment, tile_mpp: Span | None = None) -> SSLViews:
     """Returns the views of a self-supervised experiment: one, a pair, or a pair and smaller crops.
 
+    Args:
+        e: As resolved.
+        tile_mpp: As in `build_recipe`. Local crops get the same bounds as the global ones: they show less tissue, not other magnifications.
+
     Raises:
-        UsageError: `HZ-U86`, an operation of another name.
+        UsageError: `HZ-U86`, an operation of another name, or bounds in micrometres per pixel that no crop of the tiles keeps.
     """
     strengths = dict(e.own["views"])
+    bounds = strengths.pop("mpp", None)
     many, local, local_px = (strengths.pop(key) for key in ("global_views", "local_views", "local_px"))
-    area, asymmetric = strengths.pop("local_area") or None, strengths.pop("asymmetric")
+    area, asymmetric = strengths.pop("local_area", None) or None, strengths.pop("asymmetric")
+    if bounds:
+        asked = _asked_crops(e, tile_mpp)
+        strengths["area"] = area_for_mpp(px=e.train_px, **asked)
+        area = area_for_mpp(px=local_px, **asked) if local else None
     if many == 1:
         return one_view(e.train_px, e.mean, e.std, **strengths)
     if not local:
         return two_views(e.train_px, e.mean, e.std, asymmetric=asymmetric, **strengths)
     look: dict[str, Any] = {"mean": e.mean, "std": e.std, "asymmetric": asymmetric, "local_area": area}
     return multi_crop(e.train_px, local_px, local, **look, **strengths)
+
+
+def _asked_crops(e: Experiment, tile_mpp: Span | None) -> dict[str, Any]:
+    if tile_mpp is None:
+        raise UsageError(
+            "HZ-U86",
+            "views cannot be bounded in micrometres per pixel, since those of the tiles are not known",
+            where="views, mpp",
+            kept="nothing was trained",
+            next_step="give `tile_mpp`, as histozoo.training_data.tile_resolutions returns it",
+        )
+    views = e.own["views"]
+    return {"tile_px": e.pack_px, "tile_mpp": tile_mpp, "mpp": views["mpp"], "aspect": views["aspect"]}
 
 
 def _labelled_views(e: Experiment) -> Views:

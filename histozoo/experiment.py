@@ -159,11 +159,10 @@ def resolve(raw: dict[str, Any], *, where: object = "") -> Experiment:
     own = OWN.get(recipe, _SELF_SUPERVISED)
     check_keys(raw, {*_COMMON, *own}, where)
     named = {"architecture": architecture, "recipe": recipe}
-    tables = {
-        key: {**preset.get(key, {}), **table(key, raw.get(key, {}), where)}
-        for key, k in own.items()
-        if k == "table"
-    }
+    given = {key: table(key, raw.get(key, {}), where) for key, k in own.items() if k == "table"}
+    tables = {key: {**preset.get(key, {}), **said} for key, said in given.items()}
+    if given.get("views", {}).get("mpp"):
+        tables["views"] = _bounded(tables["views"], given["views"], where)
     values = {**preset, **named, **values, **tables}
     if recipe not in OWN:
         values |= {key: values.get(key) or () for key in ("tasks", "watch")}
@@ -186,7 +185,11 @@ def _fill_tables(recipe: str, tables: dict[str, dict[str, Any]], where: object) 
     views = dict(tables["views"])
     crops = {key: views.pop(key, default) for key, default in _CROPS.items()}
     asymmetric = bool(crops["asymmetric"])
-    unset = {"px", *({"blur_p", "solarise_p"} - views.keys() if asymmetric else ())}
+    unset = {
+        "px",
+        *(_AREAS if crops["mpp"] else ()),
+        *({"blur_p", "solarise_p"} - views.keys() if asymmetric else ()),
+    }
     strengths = {f.name: f for f in dataclasses.fields(View) if f.name not in unset}
     filled = {
         "objective": fill(
@@ -201,9 +204,21 @@ def _fill_tables(recipe: str, tables: dict[str, dict[str, Any]], where: object) 
 
 
 _CROPS: dict[str, Any] = {
-    "global_views": 2, "local_views": 0, "local_px": 0, "local_area": (), "asymmetric": False, "without": (),
+    "global_views": 2, "local_views": 0, "local_px": 0, "local_area": (), "asymmetric": False, "without": (), "mpp": (),
 }  # fmt: skip
-"""What an experiment says of its views as a whole: how many and how large, whether the two global ones differ, what is left out."""
+"""What an experiment says of its views as a whole: how many and how large, whether the two global ones differ, what is left out, and
+between which micrometres per pixel they lie, which says of their areas what `area` and `local_area` would."""
+_AREAS = ("area", "local_area")
+
+
+def _bounded(views: dict[str, Any], given: Mapping[str, Any], where: object) -> dict[str, Any]:
+    """Returns views bounded in micrometres per pixel, without the areas of the preset; areas that the experiment gives contradict them."""
+    said = [key for key in _AREAS if given.get(key)]
+    said += ["without crop"] if "crop" in views.get("without", ()) else []
+    if said:
+        got = f"mpp and {' and '.join(said)}"
+        raise wrong("views", got, "bounds on the crops by mpp or by area, not both", where)
+    return {key: value for key, value in views.items() if key not in _AREAS}
 
 
 def _check_crops(crops: dict[str, Any], where: object) -> dict[str, Any]:
@@ -212,8 +227,11 @@ def _check_crops(crops: dict[str, Any], where: object) -> dict[str, Any]:
     checked["without"] = (
         convert("without", "tuple[str, ...]", crops["without"], where) if crops["without"] else ()
     )
-    area = crops["local_area"]
-    checked["local_area"] = convert("local_area", "tuple[float, float]", area, where) if area else ()
+    # What is not said is not written: a record without bounds in micrometres per pixel is as it was before there were any.
+    key = "mpp" if crops["mpp"] else "local_area"
+    checked[key] = convert(key, "tuple[float, float]", crops[key], where) if crops[key] else ()
+    if "mpp" in checked and not 0 < checked["mpp"][0] <= checked["mpp"][1]:
+        raise wrong("mpp", crops["mpp"], "two numbers above 0, the smaller first", where)
     if checked["global_views"] not in (1, 2):
         raise wrong("global_views", checked["global_views"], "1 or 2", where)
     if checked["local_views"] < 0 or (checked["local_views"] > 0) != (checked["local_px"] > 0):

@@ -29,7 +29,8 @@ from histozoo import (
     unlabelled_data,
 )
 from histozoo import experiment as experiments
-from histozoo.assemble import build_recipe, check_start
+from histozoo.assemble import build_recipe, check_start, unlabelled_views
+from histozoo.data.resolution import Span
 from histozoo.data.streamed import Mixable
 from histozoo.data.views import normalise
 from histozoo.errors import Interrupted
@@ -39,12 +40,14 @@ from histozoo.health import MOST, Health
 from histozoo.recipes import LABELLED, Recipe
 from histozoo.training_data import (
     Prepared,
+    check_resolutions,
     describe,
     fingerprints,
     kept_tasks,
     prepare_task,
     prepare_tasks,
     sequence,
+    tile_resolutions,
     watched_tasks,
 )
 
@@ -86,6 +89,7 @@ def run(
     kept, watched = kept_tasks(experiment, leave_out), watched_tasks(experiment, leave_out)
     folder = Path(runs) / "-without-".join([experiment.name, *leave_out])
     check_start(experiment)
+    check_resolutions(experiment, kept, leave_out)
     parents = candidate.parents_of(experiment.settings())
     settings = {**experiment.settings(), "leave_out": list(leave_out), "parents": parents}
     if parents:
@@ -109,6 +113,9 @@ def run(
         prepared = prepare_tasks(experiment, leave_out=leave_out, **where)
         seen = {t.name: prepare_task(t, experiment, **where) for t in watched}
         sources = unlabelled_data.open_all(experiment, leave_out=leave_out, **where)
+        tile_mpp = tile_resolutions(experiment, prepared, sources.facts)
+        if tile_mpp:
+            unlabelled_views(experiment, tile_mpp)  # refused before the run folder is filled
         if run_folder.is_first_process():
             tasks = {name: describe(p) for name, p in prepared.items()}
             tasks |= {name: describe(p, watched=True) for name, p in seen.items()}
@@ -125,6 +132,7 @@ def run(
                 prepared,
                 sources.sets,
                 watched=seen,
+                tile_mpp=tile_mpp,
                 resume_step=resume_step,
                 workers=workers,
                 device=device,
@@ -140,6 +148,7 @@ def _train(
     unlabelled: Mapping[str, Mixable],
     *,
     watched: Mapping[str, Prepared],
+    tile_mpp: Span | None,
     resume_step: int | None,
     workers: int,
     device: str,
@@ -147,7 +156,8 @@ def _train(
 ) -> None:
     from histozoo.engine import Engine  # here, since it takes seconds to import, and mistakes are told before
 
-    recipe = build_recipe(experiment, {name: len(p.task.classes) for name, p in tasks.items()})
+    classes = {name: len(p.task.classes) for name, p in tasks.items()}
+    recipe = build_recipe(experiment, classes, tile_mpp=tile_mpp)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     samples = experiment.steps * experiment.batch_size * experiment.accumulate * processes
     dataset = sequence(experiment, tasks, unlabelled, samples=samples, uniforms=recipe.uniforms)

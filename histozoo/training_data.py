@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from histozoo.data import splits, tiles
+from histozoo.data import resolution, splits, tiles
 from histozoo.data.mixing import MixedTiles, TaskTiles
+from histozoo.data.resolution import Span
 from histozoo.data.streamed import Mixable, StreamedTiles
 from histozoo.data.unlabelled import TileSet
 from histozoo.errors import UsageError
@@ -38,6 +39,7 @@ class Prepared:
         groups: The unit kept on one side of the split, one string per tile.
         split: Row indices of train, validation and test.
         fingerprint: sha256 over names, labels, groups and file contents.
+        packed_mpp: Micrometres per pixel of the finest and the coarsest packed tile; None where no bound on views asks for it.
     """
 
     task: Task
@@ -47,6 +49,7 @@ class Prepared:
     groups: Sequence[str]
     split: splits.Split
     fingerprint: str
+    packed_mpp: Span | None = None
 
 
 def prepare_tasks(
@@ -131,7 +134,60 @@ def prepare_task(t: Task, experiment: Experiment, *, data_root: str | Path | Non
         groups=groups,
         split=split,
         fingerprint=tiles.fingerprint(dataset),
+        packed_mpp=resolution.of_tiles(dataset, mpp=t.mpp, px=experiment.pack_px)
+        if t.mpp and view_bounds(experiment)
+        else None,
     )
+
+
+def view_bounds(experiment: Experiment) -> Span | None:
+    """Returns the bounds in micrometres per pixel that the experiment sets on its views without labels, or None."""
+    bounds = experiment.own.get("views", {}).get("mpp")
+    return tuple(bounds) if bounds else None
+
+
+def check_resolutions(experiment: Experiment, kept: Sequence[Task], leave_out: Sequence[str] = ()) -> None:
+    """Refuses bounds in micrometres per pixel on tiles whose resolution nobody stated; opens nothing.
+
+    Raises:
+        UsageError: `HZ-U86`; tasks and sources without a resolution are named.
+    """
+    if not view_bounds(experiment):
+        return
+    silent = [t.name for t in kept if not t.mpp]
+    silent += [
+        f"unlabelled.{name}"
+        for name, source in named(experiment).items()
+        if lineage(name, source) not in leave_out and "mpp" not in source
+    ]
+    if silent:
+        raise UsageError(
+            "HZ-U86",
+            "views cannot be bounded in micrometres per pixel, since those of some training tiles are not known",
+            where="views, mpp",
+            expected="a resolution of every task and source that is trained on",
+            got=f"none of {', '.join(silent)}",
+            kept="nothing was trained",
+            next_step="say mpp of a source, leave these tasks out, or bound the crops by their area instead",
+        )
+
+
+def tile_resolutions(
+    experiment: Experiment, tasks: Mapping[str, Prepared], sources: Mapping[str, Mapping[str, Any]]
+) -> Span | None:
+    """Returns micrometres per pixel of the finest and the coarsest tile of a run, or None where no bound on views asks for them.
+
+    Args:
+        experiment: Passed by `check_resolutions`.
+        tasks: Those trained on.
+        sources: What data.json says of each.
+    """
+    if not view_bounds(experiment):
+        return None
+    opened = [facts["opened"] for facts in sources.values()]
+    spans = [p.packed_mpp for p in tasks.values() if p.packed_mpp]
+    spans += [facts.get("packed_mpp") or (facts["mpp"], facts["mpp"]) for facts in opened]
+    return min(finest for finest, _ in spans), max(coarsest for _, coarsest in spans)
 
 
 def describe(p: Prepared, *, watched: bool = False) -> dict[str, Any]:
@@ -155,6 +211,7 @@ def describe(p: Prepared, *, watched: bool = False) -> dict[str, Any]:
         "fingerprint": p.fingerprint,
         "split": json.loads(p.split.to_json()),
         **({"watched": True} if watched else {}),
+        **({"packed_mpp": p.packed_mpp} if p.packed_mpp and not watched else {}),
     }
 
 

@@ -224,10 +224,10 @@ def test_every_tile_that_cannot_be_decoded_is_told_by_the_pass(
         ({"foldr": "a"}, "no such key 'foldr'", "nearest: folder", "foldr"),
         ({"folder": "a", "wieght": 1}, "no such key 'wieght'", "nearest: weight", "wieght"),
         (
-            {"folder": "a", "mpp": 1},
-            "no such key 'mpp'",
-            "one of folder, weight, least_tissue, duplicates",
-            "mpp",
+            {"folder": "a", "downsample": 1},
+            "no such key 'downsample'",
+            "one of folder, weight, mpp, least_tissue, duplicates",
+            "downsample",
         ),
         (
             {"slides": "a", "mpp": 1, "duplicates": "same"},

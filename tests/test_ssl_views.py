@@ -208,22 +208,6 @@ def test_numbers_just_below_one_stay_inside() -> None:
         assert all(torch.isfinite(v).all() for v in views(batch(), torch.full((8, views.uniforms), edge)))
 
 
-def test_the_magnification_stays_within_the_bound_in_mpp() -> None:
-    bound = {"tile_px": 256, "tile_mpp": 0.5, "px": 128, "mpp": 0.75, "change": 0.25}
-    area = cropping.area_for_mpp(**bound, aspect=1.2)
-    u = torch.rand(2, 2000, generator=torch.Generator().manual_seed(0))
-    sides = cropping.crop_sides(u[0], u[1], area=area, aspect=1.2)
-    mpp = torch.cat(sides) * 256 * 0.5 / 128
-    assert 0.75 / 1.25 - 1e-4 <= float(mpp.min()) < 0.62 and 0.9 < float(mpp.max()) <= 0.75 * 1.25 + 1e-4
-
-
-def test_a_bound_that_no_crop_keeps_is_refused() -> None:
-    with pytest.raises(UsageError, match="HZ-U86 no crop of the tile has this resolution"):
-        cropping.area_for_mpp(tile_px=96, tile_mpp=0.25, px=96, mpp=0.5, change=0.25)
-    with pytest.raises(UsageError, match="HZ-U86"):
-        cropping.area_for_mpp(tile_px=256, tile_mpp=0.5, px=128, mpp=0.5, change=0.1, aspect=2.0)
-
-
 def test_local_views_have_the_resolutions_of_the_global_ones() -> None:
     views = multi_crop(96, 48, 2, mean=(0.5,) * 3, std=(0.25,) * 3, area=(0.4, 0.9)).views
     assert views[2].area == pytest.approx((0.1, 0.225))

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from histozoo.errors import UsageError
 
+_HAIR = 1e-9
+
 
 @dataclass(frozen=True)
 class Boxes:
@@ -50,36 +52,52 @@ def crop_sides(
 
 
 def area_for_mpp(
-    *, tile_px: int, tile_mpp: float, px: int, mpp: float, change: float, aspect: float = 1.0
+    *,
+    tile_px: int,
+    tile_mpp: tuple[float, float],
+    px: int,
+    mpp: tuple[float, float],
+    aspect: float = 1.0,
 ) -> tuple[float, float]:
-    """Returns the shares of area for which no view's resolution is further from `mpp` than by a factor, in either direction of the view.
+    """Returns the shares of area for which every view stays within bounds in micrometres per pixel, in either direction of the view.
 
     A crop of s tile pixels shown on px pixels has s * tile_mpp / px micrometres per pixel. Magnification tells tissue apart (nuclei have a
     size): an unbounded crop teaches a model to ignore it; E. Zimmermann et al., "Virchow2", arXiv 2408.00738, leave resizing out for that.
+    The bounds hold for the whole pixels that `place` rounds to, and for the finest as for the coarsest tile.
 
     Args:
-        tile_px: Side of the tile in pixels.
-        tile_mpp: Its micrometres per pixel.
+        tile_px: Side of the tiles in pixels.
+        tile_mpp: Micrometres per pixel of the finest and of the coarsest tile.
         px: Side of the view in pixels.
-        mpp: What the views should have, in micrometres per pixel.
-        change: Largest relative change, above 0: 0.25 allows mpp / 1.25 to mpp * 1.25.
-        aspect: Largest ratio of the crop's sides; it takes its part of the change.
+        mpp: Least and most micrometres per pixel that a view may show.
+        aspect: Largest ratio of the crop's sides; it takes its part of the bounds.
 
     Raises:
-        UsageError: `HZ-U86`, the tile is too small for such a view, or the ratio of the sides alone changes the resolution by more.
+        UsageError: `HZ-U86`, the tile is too small for such a view, or the bounds leave no crop: too narrow for the ratio of the sides, or
+            for tiles that differ so much.
     """
+    # A hair of tolerance, so that a bound that is a whole number of pixels keeps it.
+    fewest = math.ceil(mpp[0] * px / tile_mpp[0] * (1 - _HAIR))
+    most = math.floor(mpp[1] * px / tile_mpp[1] * (1 + _HAIR))
     root = math.sqrt(aspect)
-    low, high = (mpp * f * px / (tile_px * tile_mpp) for f in (root / (1 + change), (1 + change) / root))
-    if low > min(high, 1.0):
-        raise UsageError(
-            "HZ-U86",
-            "no crop of the tile has this resolution",
-            where=f"tile of {tile_px} px at {tile_mpp:g} mpp, view of {px} px",
-            expected=f"{mpp / (1 + change):g} to {mpp * (1 + change):g} mpp with sides up to 1:{aspect:g}",
-            got=f"at most {tile_px * tile_mpp / px:g} mpp",
-            next_step="take larger tiles, smaller views, a smaller mpp, a larger change or a smaller aspect",
-        )
-    return low**2, min(high, 1.0) ** 2
+    low, high = fewest * root / tile_px, min(most / root / tile_px, 1.0)
+    if low <= high:
+        return low**2, high**2
+    small = fewest > tile_px
+    between = "" if tile_mpp[0] == tile_mpp[1] else f" to {tile_mpp[1]:.4g}"
+    raise UsageError(
+        "HZ-U86",
+        "no crop of the tile has this resolution" if small else "no crop of every tile keeps both bounds",
+        where=f"tiles of {tile_px} px at {tile_mpp[0]:.4g}{between} mpp, view of {px} px",
+        expected=f"{mpp[0]:g} to {mpp[1]:g} mpp with sides up to 1:{aspect:.4g}",
+        got=f"at most {tile_px * tile_mpp[0] / px:.4g} mpp"
+        if small
+        else f"sides of at least {fewest} px for the finest tile and at most {most} px for the coarsest",
+        kept="nothing was trained",
+        next_step="take larger tiles, smaller views or a smaller mpp"
+        if small
+        else "widen the bounds, take a smaller aspect, or tiles whose resolutions are nearer to each other",
+    )
 
 
 def place(

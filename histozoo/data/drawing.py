@@ -56,8 +56,8 @@ class View:
     Args:
         px: Side of the view in pixels.
         area: Smallest and largest share of the tile's area that is shown, in (0, 1]. The default changes the magnification by up to 1.6
-            between two views, with the default aspect by up to 1.8 along one axis; `histozoo.data.cropping.area_for_mpp` gives it for a
-            bound in micrometres per pixel.
+            between two views, with the default aspect by up to 1.8 along one axis; `histozoo.data.cropping.area_for_mpp` gives it for
+            bounds in micrometres per pixel, which an experiment states as `mpp` in `[views]`.
         aspect: Largest ratio of the crop's sides, at least 1.
         flip: Mirror left-right and up-down, each with probability 1/2.
         rot90: Turn by 0, 90, 180 or 270 degrees, each with probability 1/4.

@@ -18,7 +18,7 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from histozoo import durable
-from histozoo.data import tiles
+from histozoo.data import resolution, tiles
 from histozoo.data.choosing import choose_once, choose_rows
 from histozoo.data.decoding import read
 from histozoo.data.duplicates import NEAR, SAME
@@ -36,9 +36,9 @@ DUPLICATES = {"none": None, "same": SAME, "near": NEAR}
 
 _FILTERS = ("least_tissue", "duplicates")
 KEYS = {
-    "folder": ("weight", *_FILTERS),
-    "table": ("weight", *_FILTERS),
-    "shards": ("weight", *_FILTERS),
+    "folder": ("weight", "mpp", *_FILTERS),
+    "table": ("weight", "mpp", *_FILTERS),
+    "shards": ("weight", "mpp", *_FILTERS),
     "slides": ("weight", "mpp", "downsample", "least_tissue"),
 }
 """Kind of source -> what else may be said of it. The kind's own value is a path below the data's root."""
@@ -75,7 +75,9 @@ def open_unlabelled(
     Args:
         sources: Name -> what is said of it: one kind of `KEYS` with its path, and any of the keys that go with it. `weight` is said of all
             or of none; where it is not said, every tile is equally likely (of slides, as many as would cover the tissue). `least_tissue`
-            is a share, 0 where it is not said. `duplicates` is one of `DUPLICATES`, within the source, "none" where it is not said.
+            is a share, 0 where it is not said. `mpp` is that of the files as they are, of slides that at which they are read; `packed_mpp`
+            then stands in the facts: finest and coarsest tile once packed. `duplicates` is one of `DUPLICATES`, within the source, "none"
+            where it is not said.
         seed: Run seed, at least 0.
         samples: Length of the sequence, below 2^62.
         px: Side of the tiles in pixels.
@@ -214,6 +216,8 @@ def _packed(name: str, said: Mapping[str, Any], path: Path, px: int, cache: Path
         lambda: choose_rows(tiles_NHWC, least_tissue=least, duplicates=duplicates, where=name),
     )
     facts = {"filters": filters, **choice.report(), "fingerprint": fingerprint}
+    if "mpp" in said:
+        facts["packed_mpp"] = resolution.of_tiles(dataset, mpp=float(said["mpp"]), px=px)
     return PackedTiles(tiles_NHWC, choice.rows), facts
 
 
@@ -238,6 +242,11 @@ def _check_hashes(path: Path) -> None:
 
 def _shards(name: str, said: Mapping[str, Any], path: Path, px: int, cache: Path) -> tuple[TileSource, Facts]:
     shards, filters = open_shards(path, px=px, cache=cache), _filters(said)
+    spread = (
+        {"packed_mpp": resolution.of_shards(shards, mpp=float(said["mpp"]), cache=cache)}
+        if "mpp" in said
+        else {}
+    )
     counts = {"kept": shards.rows, "tiles": shards.rows, "background": 0, "duplicates": 0}
     if filters["least_tissue"] > 0 or filters["duplicates"] != "none":
         duplicates = DUPLICATES[filters["duplicates"]]
@@ -246,14 +255,14 @@ def _shards(name: str, said: Mapping[str, Any], path: Path, px: int, cache: Path
         )
         counts = choice.report()
     facts = {"filters": filters, **counts, "shards": len(shards.files), "ignored": shards.ignored}
-    return shards, {**facts, "fingerprint": shards.fingerprint}
+    return shards, {**facts, "fingerprint": shards.fingerprint, **spread}
 
 
 def _slides(name: str, said: Mapping[str, Any], path: Path, px: int, cache: Path) -> tuple[TileSource, Facts]:
     least = float(said.get("least_tissue", 0))
-    resolution = {key: float(said[key]) for key in ("mpp", "downsample") if key in said}
-    opened = SlideSet(source=path, least_tissue=least, cache=cache, **resolution).open(px)
-    facts = {"filters": {"least_tissue": least}, **resolution, "slides": len(opened.slides)}
+    scale = {key: float(said[key]) for key in ("mpp", "downsample") if key in said}
+    opened = SlideSet(source=path, least_tissue=least, cache=cache, **scale).open(px)
+    facts = {"filters": {"least_tissue": least}, **scale, "slides": len(opened.slides)}
     return opened, {**facts, "tiles": opened.rows, "fingerprint": opened.fingerprint}
 
 
