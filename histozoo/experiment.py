@@ -191,13 +191,11 @@ def _fill_tables(recipe: str, tables: dict[str, dict[str, Any]], where: object) 
         *({"blur_p", "solarise_p"} - views.keys() if asymmetric else ()),
     }
     strengths = {f.name: f for f in dataclasses.fields(View) if f.name not in unset}
+    settings = {f.name: f for f in dataclasses.fields(OBJECTIVES[recipe])}
+    objective = fill("objective", settings, tables["objective"], where)
+    OBJECTIVES[recipe](**objective)  # settings that contradict each other are refused there
     filled = {
-        "objective": fill(
-            "objective",
-            {f.name: f for f in dataclasses.fields(OBJECTIVES[recipe])},
-            tables["objective"],
-            where,
-        ),
+        "objective": objective,
         "views": {**_check_crops(crops, where), **fill("views", strengths, views, where, also=_CROPS)},
     }
     return {**tables, **filled}

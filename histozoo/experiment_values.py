@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from histozoo.errors import UsageError
+from histozoo.ranges import BELOW_ONE, COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range
 
 _CHOICES = {
     "precision": ("bf16", "fp32"),
@@ -66,20 +67,31 @@ def table(key: str, value: Any, where: object) -> dict[str, Any]:
 def fill(
     what: str, fields: Mapping[str, Any], given: Mapping[str, Any], where: object, *, also: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Returns each field's given value, checked by the type of the dataclass it comes from, or its default."""
+    """Returns each field's given value, checked by the type and range of the dataclass it comes from, or its default.
+
+    A number without a range of its own is not below 0, and a probability (its name ends in `_p`) a share.
+    """
     check_keys(given, {*fields, *also}, where, what=what)
     values = {}
     for key, field in fields.items():
-        value = convert(key, str(field.type), given.get(key, field.default), where)
-        low = min(value) if isinstance(value, tuple) else value
-        if isinstance(low, int | float) and (low < 0 or (key.endswith("_p") and low > 1)):
-            raise wrong(key, value, "0 to 1" if key.endswith("_p") else "not below 0", where)
-        values[key] = value
+        within = field.metadata.get("range", SHARE if key.endswith("_p") else NOT_NEGATIVE)
+        values[key] = convert(key, str(field.type), given.get(key, field.default), where, within=within)
     return values
 
 
-def convert(key: str, kind: str, value: Any, where: object) -> Any:
-    """Returns `value` as the field's type, refusing what is not exactly that (a float for an int, a string for a number)."""
+def convert(key: str, kind: str, value: Any, where: object, *, within: Range | None = None) -> Any:
+    """Returns `value` as the field's type, refusing what is not exactly that (a float for an int, a string for a number).
+
+    Args:
+        key: Its name in the experiment.
+        kind: The type, as it is written.
+        value: As it was read.
+        where: The file.
+        within: Range of the number, or of each; that of the key at the top of an experiment where it is left out.
+
+    Raises:
+        UsageError: `HZ-U43`, with the type and range expected.
+    """
     if kind == "table":
         return table(key, value, where)
     choices = _CHOICES.get(key, (value,))
@@ -96,11 +108,14 @@ def convert(key: str, kind: str, value: Any, where: object) -> Any:
         good = good and all(_is(item, v) for v in value)
         result: Any = tuple(float(v) if item == "float" else v for v in value) if good else None
     else:
-        good = _is(kind, value) and value in choices and _in_range(key, value)
+        good = _is(kind, value) and value in choices
         result = float(value) if good and kind == "float" else value
+    within = within or _RANGES.get(key, Range()) if "int" in kind or "float" in kind else None
+    if good and within:
+        good = all(map(within.holds, result if isinstance(result, tuple) else (result,)))
     if not good:
-        named = choices if choices != (value,) else (kind,)
-        raise wrong(key, value, " or ".join(named) + (", at least 1" if key in _POSITIVE else ""), where)
+        named = " or ".join(choices if choices != (value,) else (kind,))
+        raise wrong(key, value, f"{named}, {within}" if within and str(within) else named, where)
     return result
 
 
@@ -111,31 +126,34 @@ def wrong(key: str, value: Any, expected: str, where: object) -> UsageError:
     )
 
 
-_POSITIVE = (
-    "steps",
-    "batch_size",
-    "accumulate",
-    "tile_px",
-    "pack_px",
-    "train_px",
-    "eval_every",
-    "save_every",
-)
-_NOT_NEGATIVE = (
-    "seed",
-    "split_seed",
-    "warmup_steps",
-    "head_warmup_steps",
-    "transplant_batches",
-    "lr",
-    "weight_decay",
-)
-
-
-def _in_range(key: str, value: Any) -> bool:
-    if key == "unlabelled_share":
-        return bool(0 <= value < 1)
-    return not (key in _POSITIVE and value < 1) and not (key in _NOT_NEGATIVE and value < 0)
+_RANGES = {
+    **dict.fromkeys(
+        ("steps", "batch_size", "accumulate", "tile_px", "pack_px", "train_px", "eval_every", "save_every"),
+        COUNT,
+    ),
+    **dict.fromkeys(
+        (
+            "seed",
+            "split_seed",
+            "warmup_steps",
+            "head_warmup_steps",
+            "transplant_batches",
+            "lr",
+            "weight_decay",
+        ),
+        NOT_NEGATIVE,
+    ),
+    **dict.fromkeys(
+        ("max_grad_norm", "head_lr_factor", "head_warmup_lr", "colour", "stain", "ssl_weight"), NOT_NEGATIVE
+    ),
+    **dict.fromkeys(("momentum", "unlabelled_share"), BELOW_ONE),
+    "alpha": Range(),
+    "std": POSITIVE,
+    "mean": Range(),
+    "area": Range(least=0, most=1, without_least=True),
+    "aspect": COUNT,
+}
+"""Ranges of the keys at the top of an experiment; those of its tables stand beside the settings themselves."""
 
 
 def _is(kind: str, value: Any) -> bool:

@@ -162,6 +162,7 @@ def environment() -> dict[str, Any]:
             "sharding",
             "experiment",
             "experiment_values",
+            "ranges",
         )
     ]
     trained_by += sorted([*(code / "recipes").glob("*.py"), *(code / "data").glob("*.py")])

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from histozoo.ranges import COUNT, NOT_NEGATIVE, SHARE, setting
 from histozoo.recipes import parts
 from histozoo.recipes.base import Batch, Recipe
 from histozoo.recipes.presets import PAPER, SMALL
@@ -32,12 +33,12 @@ class Settings:
     Biases and norms have their own rate there, 0.0048 beside 0.2 for weights.
     """
 
-    off_diagonal: float = 0.0051
-    hidden: int = 8192
-    outputs: int = 8192
-    warmup: float = 0.01
-    final_lr: float = 0.001
-    vector_lr: float = 0.0048 / 0.2
+    off_diagonal: float = setting(0.0051, NOT_NEGATIVE)
+    hidden: int = setting(8192, COUNT)
+    outputs: int = setting(8192, COUNT)
+    warmup: float = setting(0.01, SHARE)
+    final_lr: float = setting(0.001, SHARE)
+    vector_lr: float = setting(0.0048 / 0.2, NOT_NEGATIVE)
 
 
 PRESETS = {

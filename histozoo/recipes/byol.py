@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from histozoo.ranges import COUNT, SHARE, setting
 from histozoo.recipes import parts
 from histozoo.recipes.base import Batch, Recipe
 from histozoo.recipes.presets import PAPER, SMALL
@@ -28,10 +29,10 @@ from histozoo.recipes.presets import PAPER, SMALL
 class Settings:
     """Defaults of the paper, section 3.2 and 3.3: heads of 4096 and 256, m_0 = 0.996, warm-up of 10 of 1000 epochs."""
 
-    momentum: float = 0.996
-    hidden: int = 4096
-    outputs: int = 256
-    warmup: float = 0.01
+    momentum: float = setting(0.996, SHARE)
+    hidden: int = setting(4096, COUNT)
+    outputs: int = setting(256, COUNT)
+    warmup: float = setting(0.01, SHARE)
 
 
 PRESETS = {

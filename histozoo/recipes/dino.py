@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from histozoo.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, setting
 from histozoo.recipes import parts
 from histozoo.recipes.base import Batch, Recipe
 from histozoo.recipes.presets import PAPER, SMALL
@@ -31,20 +32,20 @@ class Settings:
     0.0005, end at 1e-6, last layer frozen for the first epoch, teacher's temperature constant at 0.04 (it may rise to 0.07 over 30 epochs).
     """
 
-    outputs: int = 65536
-    hidden: int = 2048
-    bottleneck: int = 256
-    student_temperature: float = 0.1
-    teacher_temperature: float = 0.04
-    teacher_temperature_start: float = 0.04
-    temperature_warmup: float = 0.3
-    momentum: float = 0.996
-    centre_momentum: float = 0.9
-    weight_decay_end: float = 0.4
-    freeze_last: float = 0.01
-    warmup: float = 0.1
-    final_lr: float = 0.002
-    global_views: int = 2
+    outputs: int = setting(65536, Range(least=2))
+    hidden: int = setting(2048, COUNT)
+    bottleneck: int = setting(256, COUNT)
+    student_temperature: float = setting(0.1, POSITIVE)
+    teacher_temperature: float = setting(0.04, POSITIVE)
+    teacher_temperature_start: float = setting(0.04, POSITIVE)
+    temperature_warmup: float = setting(0.3, SHARE)
+    momentum: float = setting(0.996, SHARE)
+    centre_momentum: float = setting(0.9, SHARE)
+    weight_decay_end: float = setting(0.4, NOT_NEGATIVE)
+    freeze_last: float = setting(0.01, SHARE)
+    warmup: float = setting(0.1, SHARE)
+    final_lr: float = setting(0.002, SHARE)
+    global_views: int = setting(2, Range(least=1, most=2))
 
 
 PRESETS = {

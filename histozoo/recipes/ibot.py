@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from histozoo.experiment_values import wrong
+from histozoo.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, setting
 from histozoo.recipes import parts, vit
 from histozoo.recipes.base import Batch, Recipe
 from histozoo.recipes.dino import cross_entropy, targets, warm_temperature
@@ -39,28 +41,32 @@ class Settings:
     weight decay 0.04 to 0.4, learning rate 0.004 with warm-up of 10 of 100 epochs to an end at 1e-6.
     """
 
-    outputs: int = 65536
-    hidden: int = 2048
-    bottleneck: int = 256
+    outputs: int = setting(65536, Range(least=2))
+    hidden: int = setting(2048, COUNT)
+    bottleneck: int = setting(256, COUNT)
     shared_head: bool = False
     centring: Literal["sinkhorn", "ema"] = "sinkhorn"
-    rounds: int = 3
-    student_temperature: float = 0.1
-    teacher_temperature: float = 0.07
-    teacher_temperature_start: float = 0.04
-    temperature_warmup: float = 0.3
-    momentum: float = 0.992
-    centre_momentum: float = 0.9
-    mask_probability: float = 0.5
-    mask_low: float = 0.1
-    mask_high: float = 0.5
-    token_weight: float = 1.0
-    koleo_weight: float = 0.1
-    weight_decay_end: float = 0.4
-    freeze_last: float = 0.01
-    warmup: float = 0.1
-    final_lr: float = 0.00025
-    global_views: int = 2
+    rounds: int = setting(3, COUNT)
+    student_temperature: float = setting(0.1, POSITIVE)
+    teacher_temperature: float = setting(0.07, POSITIVE)
+    teacher_temperature_start: float = setting(0.04, POSITIVE)
+    temperature_warmup: float = setting(0.3, SHARE)
+    momentum: float = setting(0.992, SHARE)
+    centre_momentum: float = setting(0.9, SHARE)
+    mask_probability: float = setting(0.5, SHARE)
+    mask_low: float = setting(0.1, SHARE)
+    mask_high: float = setting(0.5, SHARE)
+    token_weight: float = setting(1.0, NOT_NEGATIVE)
+    koleo_weight: float = setting(0.1, NOT_NEGATIVE)
+    weight_decay_end: float = setting(0.4, NOT_NEGATIVE)
+    freeze_last: float = setting(0.01, SHARE)
+    warmup: float = setting(0.1, SHARE)
+    final_lr: float = setting(0.00025, SHARE)
+    global_views: int = setting(2, Range(least=1, most=2))
+
+    def __post_init__(self) -> None:
+        if self.mask_low > self.mask_high:
+            raise wrong("mask_low", self.mask_low, f"at most mask_high = {self.mask_high:g}", "objective")
 
 
 PRESETS = {

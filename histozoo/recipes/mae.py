@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from histozoo.experiment_values import wrong
+from histozoo.ranges import BELOW_ONE, COUNT, SHARE, Range, setting
 from histozoo.recipes import parts, vit
 from histozoo.recipes.base import Batch, Recipe
 from histozoo.recipes.presets import PAPER, PLAIN, SMALL
@@ -32,13 +34,19 @@ class Settings:
     Warm-up of 40 of 800 epochs.
     """
 
-    mask: float = 0.75
-    decoder_width: int = 512
-    decoder_depth: int = 8
-    decoder_heads: int = 16
+    mask: float = setting(0.75, Range(least=0, most=1, without_least=True, without_most=True))
+    decoder_width: int = setting(512, COUNT)
+    decoder_depth: int = setting(8, COUNT)
+    decoder_heads: int = setting(16, COUNT)
     standardised: bool = True
-    betas: tuple[float, float] = (0.9, 0.95)
-    warmup: float = 40 / 800
+    betas: tuple[float, float] = setting((0.9, 0.95), BELOW_ONE)
+    warmup: float = setting(40 / 800, SHARE)
+
+    def __post_init__(self) -> None:
+        # A quarter each for sine and cosine of row and column, and an equal part for every head.
+        if self.decoder_width % 4 or self.decoder_width % self.decoder_heads:
+            expected = f"a multiple of 4 and of decoder_heads = {self.decoder_heads}"
+            raise wrong("decoder_width", self.decoder_width, expected, "objective")
 
 
 PRESETS = {
@@ -128,6 +136,13 @@ class MAE(Recipe):
         rows, columns = vit.grid(backbone, px)
         self.tokens, self.side = rows * columns, px // rows
         self.shown = max(1, round(self.tokens * (1 - settings.mask)))
+        if self.shown >= self.tokens:
+            raise parts.refuse(
+                "mae learns from the tokens that it hides, and this share of the view's hides none",
+                got=f"mask = {settings.mask:g} of {self.tokens} tokens",
+                expected="at least one hidden token and one shown",
+                next_step="raise the objective's mask, or give larger views",
+            )
         self.uniforms = views.uniforms + self.tokens
         self.steps, self.lr, self.weight_decay = steps, lr, weight_decay
         with parts.seeded(seed):

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from histozoo.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, setting
 from histozoo.recipes import parts
 from histozoo.recipes.base import Batch, Recipe
 from histozoo.recipes.presets import PAPER, SMALL
@@ -35,15 +36,15 @@ class Settings:
     `projector_layers` 2. Version 2: see `VERSION_2`.
     """
 
-    temperature: float = 0.2
-    momentum: float = 0.99
-    momentum_end: float = 1.0
-    hidden: int = 4096
-    outputs: int = 256
-    projector_layers: int = 3
-    queue: int = 0
+    temperature: float = setting(0.2, POSITIVE)
+    momentum: float = setting(0.99, SHARE)
+    momentum_end: float = setting(1.0, SHARE)
+    hidden: int = setting(4096, COUNT)
+    outputs: int = setting(256, COUNT)
+    projector_layers: int = setting(3, COUNT)
+    queue: int = setting(0, NOT_NEGATIVE)
     freeze_patch_embed: bool = True
-    warmup: float = 40 / 300
+    warmup: float = setting(40 / 300, SHARE)
 
 
 VERSION_2: dict[str, Any] = {

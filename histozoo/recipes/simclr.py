@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from histozoo.ranges import COUNT, POSITIVE, SHARE, setting
 from histozoo.recipes import parts
 from histozoo.recipes.base import Batch, Recipe
 from histozoo.recipes.presets import PAPER, SMALL
@@ -27,10 +28,10 @@ from histozoo.recipes.presets import PAPER, SMALL
 class Settings:
     """Defaults of the paper: section 2 (2-layer head, 128 outputs), 2.2 (LARS, warm-up of 10 of 100 epochs), B.9 (temperature 0.1)."""
 
-    temperature: float = 0.1
-    hidden: int = 2048
-    outputs: int = 128
-    warmup: float = 0.1
+    temperature: float = setting(0.1, POSITIVE)
+    hidden: int = setting(2048, COUNT)
+    outputs: int = setting(128, COUNT)
+    warmup: float = setting(0.1, SHARE)
 
 
 PRESETS = {

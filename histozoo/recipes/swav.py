@@ -20,6 +20,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from histozoo.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, setting
 from histozoo.recipes import parts
 from histozoo.recipes.base import Batch, Recipe
 from histozoo.recipes.dino import cross_entropy
@@ -34,18 +35,18 @@ class Settings:
     epochs. `queue`: vectors kept per global view, 3840 for small batches, used from `queue_from` (epoch 15 of 200) on; 0 has none.
     """
 
-    prototypes: int = 3000
-    hidden: int = 2048
-    outputs: int = 128
-    temperature: float = 0.1
-    epsilon: float = 0.05
-    rounds: int = 3
-    queue: int = 0
-    queue_from: float = 15 / 200
-    freeze_steps: int = 313
-    warmup: float = 10 / 800
-    final_lr: float = 0.001
-    global_views: int = 2
+    prototypes: int = setting(3000, Range(least=2))
+    hidden: int = setting(2048, COUNT)
+    outputs: int = setting(128, COUNT)
+    temperature: float = setting(0.1, POSITIVE)
+    epsilon: float = setting(0.05, POSITIVE)
+    rounds: int = setting(3, COUNT)
+    queue: int = setting(0, NOT_NEGATIVE)
+    queue_from: float = setting(15 / 200, SHARE)
+    freeze_steps: int = setting(313, NOT_NEGATIVE)
+    warmup: float = setting(10 / 800, SHARE)
+    final_lr: float = setting(0.001, SHARE)
+    global_views: int = setting(2, Range(least=1, most=2))
 
 
 PRESETS = {

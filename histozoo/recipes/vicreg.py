@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from histozoo.ranges import COUNT, NOT_NEGATIVE, SHARE, setting
 from histozoo.recipes import parts
 from histozoo.recipes.base import Batch, Recipe
 from histozoo.recipes.presets import PAPER, SMALL
@@ -33,13 +34,13 @@ class Settings:
     `final_lr`: the cosine ends at a hundredth of the base rate 0.2 (end value 0.002).
     """
 
-    invariance: float = 25.0
-    variance: float = 25.0
-    covariance: float = 1.0
-    hidden: int = 8192
-    outputs: int = 8192
-    warmup: float = 0.01
-    final_lr: float = 0.01
+    invariance: float = setting(25.0, NOT_NEGATIVE)
+    variance: float = setting(25.0, NOT_NEGATIVE)
+    covariance: float = setting(1.0, NOT_NEGATIVE)
+    hidden: int = setting(8192, COUNT)
+    outputs: int = setting(8192, COUNT)
+    warmup: float = setting(0.01, SHARE)
+    final_lr: float = setting(0.01, SHARE)
 
 
 PRESETS = {
