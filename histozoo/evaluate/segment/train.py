@@ -101,6 +101,7 @@ class Segmentation(Recipe):
         )
         # The same turns and crops from the same numbers, no colour, values left in [0, 1].
         self.mask_views = dataclasses.replace(self.views, mean=(0.0,), std=(1.0,), colour=0.0, stain=0.0)
+        self.to(memory_format=torch.channels_last)
         self.train()
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
