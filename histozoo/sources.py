@@ -88,8 +88,8 @@ def read_verified(locate: Callable[[], tuple[Path, Published]], read: Callable[[
             value = read(path, published)
             integrity.verify(path, published.sha256, published.bytes)
         except (HistozooError, OSError):
-            if before is not None and _identity(path) == before:
-                raise
+            if before is not None and _identity(path) == before and _is_published(path, published):
+                raise  # what cannot be read are the published bytes; others were put there after `locate` had verified these
             continue
         if before is not None and _identity(path) == before:
             return value
@@ -101,6 +101,14 @@ def read_verified(locate: Callable[[], tuple[Path, Published]], read: Callable[[
         kept="nothing was loaded",
         next_step="wait for the other processes, or give each a cache of its own with HF_HUB_CACHE",
     )
+
+
+def _is_published(path: Path, published: Published) -> bool:
+    try:
+        integrity.verify(path, published.sha256, published.bytes)
+    except (HistozooError, OSError):
+        return False
+    return True
 
 
 def _identity(path: Path) -> list[int] | None:

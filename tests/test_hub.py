@@ -202,6 +202,26 @@ def test_b12_eight_processes_one_cold_cache_and_faults(hub: Hub, commit: str, lo
     assert incomplete() == []
 
 
+def test_b12_bytes_that_were_put_there_after_the_file_was_verified_are_not_the_end(tmp_path: Path) -> None:
+    path, facts = tmp_path / FILE, registry.Published(FILE, sha256(DATA), len(DATA))
+    located: list[int] = []
+
+    def locate() -> tuple[Path, registry.Published]:
+        path.write_bytes(DATA)
+        integrity.verify(path, facts.sha256, facts.bytes)
+        located.append(1)
+        if len(located) <= bad:  # another process, where locks do nothing
+            path.write_bytes(flip_bit(DATA, 7))
+        return path, facts
+
+    bad = 1
+    assert sources.read_verified(locate, lambda p, _: p.read_bytes()) == DATA and len(located) == 2
+    bad, located[:] = 99, []
+    with pytest.raises(IntegrityError, match="HZ-B12"):
+        sources.read_verified(locate, lambda p, _: p.read_bytes())
+    assert len(located) == sources.TRIES
+
+
 # -- B13: orphans
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from histozoo.errors import IntegrityError, UsageError
 from histozoo.evaluate.segment import cell, curves, report, study
+from histozoo.evaluate.segment.colours import Colours
 from histozoo.evaluate.segment.model import Start, start
 from histozoo.evaluate.segment.pictures import Pictures
 from histozoo.evaluate.segment.study import Design
@@ -298,3 +299,55 @@ def test_curves_of_other_sizes_or_seeds_are_refused() -> None:
         curves.differences({1: some}, {2: some}, groups_N)
     with pytest.raises(UsageError, match="HZ-I64"):
         curves.differences({1: some}, {1: some[:1]}, groups_N)
+
+
+# -- the colour histogram
+
+
+def coloured(name: str, *pictures: tuple[list[list[int]], list[list[int]]]) -> Pictures:
+    """Returns pictures of grey levels (a bin is 32 levels wide) with masks, one group each."""
+    return Pictures(
+        name=name,
+        lineage=name,
+        files=tuple(f"{name}{i}.png" for i in range(len(pictures))),
+        images=tuple(np.repeat(np.array(p, dtype=np.uint8)[..., None], 3, -1) for p, _ in pictures),
+        masks=tuple(np.array(m) for _, m in pictures),
+        groups_N=np.array([f"{name}{i}" for i in range(len(pictures))]),
+    )
+
+
+def test_a_colour_has_the_share_of_foreground_that_its_bin_had() -> None:
+    one = ([[0, 31, 40], [5, 250, 40]], [[1, 1, 0], [0, 2, 0]])
+    two = ([[10, 45]], [[3, 0]])
+    probability = Colours().fit(coloured("c", one, two))
+    # of 8 pixels 4 are foreground; the bins hold 4 (3 of them), 3 (none) and 1 (all), and each counts one pixel more
+    asked = np.repeat(np.array([[0, 63, 255, 128]], dtype=np.uint8)[..., None], 3, -1)
+    assert probability(asked) == pytest.approx(np.array([[3.5 / 5, 0.5 / 4, 1.5 / 2, 0.5]]))
+
+
+def test_the_colour_histogram_stands_among_the_initialisations_and_learns_from_their_pictures(
+    tmp_path: Path, trained: list[Any]
+) -> None:
+    both = [*starts("good", "random"), Colours()]
+    found = study.run(both, HOME, out=tmp_path, design=DESIGN, others=(AWAY,))
+    assert not [name for name, *_ in trained if name == Colours().name] and len(trained) == 12
+    again = study.run(both, HOME, out=tmp_path, design=DESIGN, others=(AWAY,))
+    assert again.cells == found.cells
+    files = json.loads((tmp_path / "cells/0002-good-1.json").read_text())["files"]
+    mine = json.loads((tmp_path / f"cells/0002-{cell._word(Colours().name)}-1.json").read_text())
+    assert mine["files"] == files
+    probability = Colours().fit(HOME.take([HOME.files.index(f) for f in files]))
+    assert found.cells[2, Colours().name, 1]["away"] == cell.scores_by(probability, AWAY, DESIGN)
+    rows = [v for v in report.summarise(found, resamples=200)["values"] if v["start"] == Colours().name]
+    assert len(rows) == 2 * 2 * 3 and not any(v["seen"] for v in rows)
+
+
+def test_colours_are_perfect_where_colours_decide_and_chance_where_they_do_not() -> None:
+    random = np.random.default_rng(0)
+    masks_ = [(random.random((24, 24)) < 0.5).astype(int) for _ in range(4)]
+    told = coloured("told", *((np.where(m, 200, 90).tolist(), m.tolist()) for m in masks_))
+    blind = coloured("blind", *((random.integers(0, 256, m.shape).tolist(), m.tolist()) for m in masks_))
+    design = dataclasses.replace(DESIGN, metrics=("dice",), least_px=1)
+    for pictures, low, high in ((told, 1.0, 1.0), (blind, 0.3, 0.65)):
+        found = cell.scores_by(Colours().fit(pictures.take([0, 1])), pictures.take([2, 3]), design)
+        assert all(low <= v <= high for v in found["dice"]), found

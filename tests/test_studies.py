@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,9 @@ from histozoo.studies.drawing import Dot, curves, forest
 from histozoo.studies.multitask import pairs
 from histozoo.studies.named import named
 from histozoo.studies.run import _apart as apart
-from histozoo.studies.segmentation_report import Part, _floor_words, _Line
-from histozoo.studies.segmentation_report import _smallest as smallest_sizes
+from histozoo.studies.segmentation_part import BASELINE, COLOURS, FLOOR
+from histozoo.studies.segmentation_words import follows
+from histozoo.studies.segmentation_words import smallest as smallest_sizes
 from histozoo.studies.settings import Ladder, Multitask, Segmentation, Selection, Slides
 from histozoo.studies.study_file import read
 from tests.fakes.tiny import NAME, tiny_zoo
@@ -240,34 +241,26 @@ def test_the_smallest_size_is_told_where_somebody_was_called_better() -> None:
     assert smallest_sizes(decide([(asked("1 group"), *around(0.0))])) == []
 
 
-@pytest.mark.parametrize(
-    ("groups", "words"),
-    [
-        (6, "not corrected for the number of nets, all 2 are above it."),
-        (5, "whether nets are above it is not called: 5 groups."),
-    ],
-)
-def test_nets_are_above_the_floor_only_where_there_are_groups_enough(groups: int, words: str) -> None:
-    settings = read(STUDY_OF_SEGMENTATION, preset="small", changed={"resamples": 100}).settings
-    assert isinstance(settings, Segmentation)
-    floor_N = np.full(groups, 0.2)
-    scores = SimpleNamespace(
-        floor={"away": {"dice": floor_N}}, groups={"away": np.arange(groups).astype(str)}
-    )
-    part = Part(mode="frozen", scores=scores)  # type: ignore[arg-type]  # what is read of scores is there
-    points = ((1, 0.9, 0.8, 1.0), (2, 0.9, 0.8, 1.0))
-    lines = [_Line(label="zoo, frozen", points=points, above=(True, True))]
-    said = _floor_words(part, "away", "dice", lines, settings)
-    assert said.startswith("Calling every pixel foreground scores 0.200 [0.200, 0.200] of dice; ")
-    assert said.endswith(words) and ("above it." in said) == (groups == 6)
+def test_of_what_is_no_net_it_is_said_how_many_nets_are_better_and_which_are_not() -> None:
+    net = asked("2 groups", setting="frozen encoder, trained on home", second=COLOURS)
+    other = dataclasses.replace(net, place="4 groups")
+    random = dataclasses.replace(net, second=BASELINE)
+    few = dataclasses.replace(net, n_groups=5)
+    drawn = [(random, *around(0.5)), (net, *around(0.5)), (other, *around(0.0)), (few, *around(0.5))]
+    answers = decide([*drawn, (dataclasses.replace(net, second=FLOOR), *around(-0.5))])
+    told = follows({"dice": answers, "pq": answers})
+    (colours,) = [line for line in told if COLOURS in line]
+    assert colours.startswith(f"By m, against {COLOURS}, of 2 nets: better 1, worse 0 (p < 0.05 after Holm's")
+    assert colours.count("new (frozen encoder, trained on home") == 1 and "better: new" in colours
+    (floor,) = [line for line in told if FLOOR in line]
+    assert "of 1 net: better 0, worse 1" in floor and "; worse: new (frozen encoder" in floor
+    assert [line for line in told if f"against {BASELINE}, of 1 net: better 1" in line] == [told[-1]]
 
 
 def test_a_report_says_what_the_full_preset_sets_otherwise(tmp_path: Path) -> None:
     (said,) = apart(read(STUDY_OF_SEGMENTATION, preset="small"))
-    assert "px 64 (`full`: 256)" in said and "steps 200 (`full`: 4,000)" in said
-    metrics = "dice, iou, object_dice, object_hausdorff, aji_plus, pq"
-    assert f"metrics dice, iou, object_dice (`full`: {metrics})" in said
-    assert "shrink {glas: 4; dsb2018_stained: 2;" in said and "(`full`: none)" in said
+    assert "px 128 (`full`: 256)" in said and "steps 200 (`full`: 4,000)" in said
+    assert "shrink {glas: 2; dsb2018_stained: 2;" in said and "(`full`: none)" in said
     assert "models" not in said and "test " not in said
     assert apart(read(STUDY_OF_SEGMENTATION, preset="full")) == []
     one = TEXT.replace("[preset.full]", "[preset.other]")
@@ -345,14 +338,14 @@ def test_a_run_that_is_not_there_is_refused_with_the_command_that_trains_it(
     monkeypatch.chdir(tmp_path)
     settings = read(STUDY_OF_SEGMENTATION, preset="small").settings
     assert isinstance(settings, Segmentation)
-    entry, run = settings.models
+    *entries, run = settings.models
     with pytest.raises(UsageError, match="HZ-U13 a run of this study is not there") as caught:
         named(settings.models, settings.called)
     command, _, without = caught.value.next_step.partition("; or do without it: ")
     trains = "histozoo pretrain experiments/resnet18.multitask_path11.toml"
     trains += "".join(f" --leave-out {lineage}" for lineage in ("glas", "wbc_zheng", "lymphoma_iicbu"))
     assert caught.value.where == run and f"`{trains} --data-root TASKS`" in command
-    assert without == f"--set 'models=[\"{entry}\"]'"
+    assert without == f"--set 'models={json.dumps(entries)}'"
     readme = (STUDY_OF_SEGMENTATION.parents[2] / "docs/studies/README.md").read_text(encoding="utf-8")
     assert readme.count(f"`{trains} --data-root TASKS`\n`histozoo study") == 2
     assert all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from histozoo.evaluate.labelled import read as labelled_tiles
 from histozoo.evaluate.segment.pictures import SETS
 from histozoo.studies import folder, multitask, run, slides
 from histozoo.studies.comparing import Answer, Asked, decide
-from histozoo.studies.segmentation_report import BASELINE, FLOOR
+from histozoo.studies.segmentation_part import BASELINE, COLOURS, FLOOR
 from histozoo.studies.study_file import read
 from histozoo.tasks import TASKS
 from tests.fakes import masks
@@ -50,7 +51,7 @@ SEGMENTATION = {
     "batch_size": 2,
     "shrink": {"glas": 1},
     "decoder": [8, 8, 8, 8, 8],
-    "metrics": ["dice"],
+    "metrics": ["dice", "object_hausdorff"],
     "resamples": 300,
 }
 SLIDES = {
@@ -158,35 +159,42 @@ def test_what_a_model_was_trained_on_is_told_apart(place: Path, monkeypatch: pyt
 def test_segmentation_compares_starts_at_every_size(place: Path) -> None:
     masks.write(place / "data" / "glas", masks.drawn("glas", groups=14, each=1))
     out = measure(place, "segmentation", SEGMENTATION)
-    values = [r for r in rows(out) if not r["minus"] and r["model"] != FLOOR]
-    assert {(r["model"], r["task"].split(", ")[1]) for r in values} == {
-        (m, s) for m in (NAME, "random") for s in ("1 group of glas", "2 groups of glas")
+    values = {
+        (r["model"], r["task"].split(", ")[1], r["metric"]): float(r["value"])
+        for r in rows(out)
+        if not r["minus"]
     }
+    sizes, metrics = ("1 group of glas", "2 groups of glas"), SEGMENTATION["metrics"]
+    assert set(values) == set(itertools.product((NAME, BASELINE, COLOURS, FLOOR), sizes, metrics))  # type: ignore[call-overload]
+    gains = [r for r in rows(out) if r["minus"]]
+    pairs = {(r["model"], r["minus"]) for r in gains}
+    assert pairs == {(NAME, BASELINE), *itertools.product((NAME, BASELINE), (COLOURS, FLOOR))}
+    assert len(gains) == len(pairs) * len(sizes) * 2
+    for r in gains:
+        metric, _, turned = r["metric"].partition(", ")
+        first, second = (values[r[k], f"{r['task']} of glas", metric] for k in ("model", "minus"))
+        assert float(r["value"]) == pytest.approx((second - first) if turned else (first - second), abs=2e-6)
+    assert {r["metric"] for r in gains} == {"dice", "object_hausdorff, sign turned"}
     text = (out / "report.md").read_text()
     assert (
         "frozen encoder, trained on glas" in text and "4 U-Nets" in text and (out / "glas-glas.svg").is_file()
     )
-    assert "scored on glas (7 groups) by dice." in text and "not corrected for the number of nets" in text
+    assert "scored on glas (7 groups) by dice, object_hausdorff." in text
     assert "decoder 8, 8, 8, 8, 8 (`full`: 256, 128, 64, 32, 16)" in text
-    (floor,) = [r for r in rows(out) if r["model"] == FLOOR]
-    low, high = (float(floor[end]) for end in ("low", "high"))
-    assert f"foreground scores {float(floor['value']):.3f} [{low:.3f}, {high:.3f}] of dice" in text
-    gains = {(r["model"], r["task"]): r for r in rows(out) if r["minus"] == FLOOR}
-    assert len(gains) == len(values)
-    for r in values:
-        gain = gains[r["model"], r["task"]]
-        assert float(gain["value"]) == pytest.approx(float(r["value"]) - float(floor["value"]), abs=2e-6)
-    shown = sum(float(r["low"]) > 0 for r in gains.values())
-    assert ("all 4 are above it" in text) == (shown == 4) and ("not shown to be above it" in text) == (
-        shown < 4
-    )
+    (floor,) = {
+        (r["value"], r["low"], r["high"])
+        for r in rows(out)
+        if (r["model"], r["metric"], r["minus"]) == (FLOOR, "dice", "")
+    }
+    low = "{:.3f} [{:.3f}, {:.3f}]".format(*map(float, floor))
+    assert f"| {FLOOR} |  | {low} |" in text and f"By dice, against {COLOURS}, of 4 nets" in text
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
     measure(place, "segmentation", SEGMENTATION)  # finished: nothing is done
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == before
     (out / folder.DONE).unlink()
     measure(place, "segmentation", SEGMENTATION)  # written anew from the nets that are there
     cells = [p for p in before if p.parent.name == "cells"]
-    assert len(cells) == 4 and {p: p.stat().st_mtime_ns for p in cells} == {p: before[p] for p in cells}
+    assert len(cells) == 4 + 2 and {p: p.stat().st_mtime_ns for p in cells} == {p: before[p] for p in cells}
     assert "in 2 starts" in (out / "report.md").read_text()
 
 
@@ -206,11 +214,12 @@ def test_segmentation_tells_a_clean_model_from_one_that_saw_the_lineage(place: P
     assert "| other, frozen |" in sections and f"| {NAME}, frozen |" not in sections
     assert f"| {NAME}, frozen |" in apart and "| other, frozen |" not in apart
     assert f"other (`{clean}`) was trained on the lineages none." in text
-    assert "Calling every pixel foreground scores" in sections and "| seed 0 | seed 1 |" in sections
+    assert f"| {COLOURS} | 1 group |" in sections and "| seed 0 | seed 1 |" in sections
     assert {(r["model"], r["part"]) for r in rows(out)} == {
         (NAME, "marked"),
         ("other", "clean"),
         (BASELINE, "clean"),
+        (COLOURS, "clean"),
         (FLOOR, "clean"),
     }
 

@@ -30,10 +30,16 @@ def features(tiles_NHWC: NDArray[np.uint8], *, batch: int = 128) -> NDArray[np.f
     bins = BINS**3
     found_ND = np.empty((len(tiles_NHWC), bins), dtype=np.float32)
     for start in range(0, len(tiles_NHWC), batch):
-        level_BHWC = tiles_NHWC[start : start + batch].astype(np.int64) * BINS // 256
-        cell_BHW = (level_BHWC[..., 0] * BINS + level_BHWC[..., 1]) * BINS + level_BHWC[..., 2]
+        cell_BHW = cells(tiles_NHWC[start : start + batch])
         cell_BP = cell_BHW.reshape(len(cell_BHW), -1)
         offset_B1 = bins * np.arange(len(cell_BP))[:, None]
         counts = np.bincount((cell_BP + offset_B1).ravel(), minlength=bins * len(cell_BP))
         found_ND[start : start + batch] = counts.reshape(-1, bins) / cell_BP.shape[1]
     return found_ND
+
+
+def cells(pixels_C: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Returns the bin (0 to 511, red slowest) of each uint8 RGB pixel, `[..., 3] -> [...]`."""
+    level_C = pixels_C.astype(np.int64) * BINS // 256
+    cell: NDArray[np.int64] = (level_C[..., 0] * BINS + level_C[..., 1]) * BINS + level_C[..., 2]
+    return cell

@@ -16,6 +16,7 @@ from typing import Any
 from histozoo.evaluate.encoders import Encoder
 from histozoo.evaluate.resampling import Floats
 from histozoo.evaluate.segment import study
+from histozoo.evaluate.segment.colours import Colours
 from histozoo.evaluate.segment.curves import of_groups, resampled
 from histozoo.evaluate.segment.model import Start, start
 from histozoo.evaluate.segment.pictures import SETS, Pictures, read
@@ -25,7 +26,16 @@ from histozoo.studies.comparing import Asked, decide
 from histozoo.studies.folder import Bench
 from histozoo.studies.named import named
 from histozoo.studies.outcome import Outcome
-from histozoo.studies.segmentation_report import BASELINE, Part, group_words, outcome
+from histozoo.studies.segmentation_part import (
+    BASELINE,
+    COLOURS,
+    FLOOR,
+    Part,
+    gain_name,
+    group_words,
+    less_is_better,
+)
+from histozoo.studies.segmentation_report import outcome
 from histozoo.studies.settings import Segmentation
 
 
@@ -42,19 +52,21 @@ def run(settings: Segmentation, bench: Bench) -> Outcome:
     sets = _read(settings, bench)
     parts = []
     for name in settings.sizes:
-        for mode in settings.modes:
-            others = [sets[o] for o in settings.away if o != name and SETS[o].objects == SETS[name].objects]
-            with _told(bench):
-                found = study.run(
-                    starts,
-                    sets[name],
-                    out=bench.out / "nets" / name / mode,
-                    design=_design(settings, name, mode),
-                    others=others,
-                )
-            parts.append(Part(mode=mode, scores=found))
+        others = [sets[o] for o in settings.away if o != name and SETS[o].objects == SETS[name].objects]
+        nets = bench.out / "nets" / name
+        with _told(bench):
+            # A histogram has no encoder to freeze: it is measured once for all modes.
+            design = _design(settings, name, settings.modes[0])
+            colours = study.run([Colours()], sets[name], out=nets / "colours", design=design, others=others)
+            for mode in settings.modes:
+                design = _design(settings, name, mode)
+                found = study.run(starts, sets[name], out=nets / mode, design=design, others=others)
+                parts.append(Part(mode=mode, scores=found, colours=colours))
     bench.say("every net is scored; resampling")
-    answers = decide([asked for part in parts for asked in _asked(part, encoders, settings)])
+    answers = {
+        metric: decide([asked for part in parts for asked in _asked(part, encoders, settings, metric)])
+        for metric in settings.metrics
+    }
     return outcome(settings, parts, answers, models)
 
 
@@ -127,27 +139,30 @@ def _told(bench: Bench) -> Iterator[None]:
 
 
 def _asked(
-    part: Part, encoders: dict[str, Encoder], settings: Segmentation
+    part: Part, encoders: dict[str, Encoder], settings: Segmentation, metric: str
 ) -> Iterator[tuple[Asked, float, Floats]]:
-    """Gives the paired difference of every initialisation from random weights at every size on every test set, by the first metric."""
-    metric = settings.metrics[0]
+    """Gives paired differences at every size on every test set: of each encoder from random weights, of each net from what is no net."""
+    nets = {name: one.saw for name, one in encoders.items()} | {BASELINE: lambda _: False}
     for test, groups_N in part.scores.groups.items():
-        random = part.scores.curve(BASELINE, test_set=test, metric=metric)
-        for name, one in encoders.items():
-            curve = part.scores.curve(name, test_set=test, metric=metric)
-            for size, values_SN in curve.items():
-                means_SG = of_groups(values_SN - random[size], groups_N)
-                d_RS = resampled(means_SG, seed=settings.seed, resamples=settings.resamples)
+        lineage = part.scores.lineages[test]
+        for name, second in (
+            (n, s) for s in (BASELINE, COLOURS, FLOOR) for n in nets if (n, s) != (BASELINE, BASELINE)
+        ):
+            first_by, second_by = (part.curve(n, test_set=test, metric=metric) for n in (name, second))
+            for size, values_SN in first_by.items():
+                gain_SN = (values_SN - second_by[size]) * (-1 if less_is_better(metric) else 1)
+                means_SG = of_groups(gain_SN, groups_N)
                 asked = Asked(
                     place=group_words(size),
-                    lineage=part.scores.lineages[test],
+                    lineage=lineage,
                     setting=part.says(test),
                     first=name,
-                    second=BASELINE,
-                    metric=metric,
+                    second=second,
+                    metric=gain_name(metric),
                     n=len(groups_N),
                     n_groups=means_SG.shape[1],
-                    seen=one.saw(part.scores.lineages[test]),
+                    seen=nets[name](lineage),
                     by_seed=tuple(means_SG.mean(1).tolist()),
                 )
+                d_RS = resampled(means_SG, seed=settings.seed, resamples=settings.resamples)
                 yield asked, float(means_SG.mean()), d_RS.mean(1)

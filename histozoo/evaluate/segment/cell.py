@@ -24,6 +24,7 @@ from histozoo import durable
 from histozoo.errors import IntegrityError
 from histozoo.evaluate.resampling import Ints
 from histozoo.evaluate.segment import inference
+from histozoo.evaluate.segment.colours import Colours
 from histozoo.evaluate.segment.metrics import score
 from histozoo.evaluate.segment.model import Start
 from histozoo.evaluate.segment.pictures import Pictures
@@ -72,9 +73,9 @@ class Design:
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One U-Net: an initialisation on one training set under one seed, and the sets it is scored on."""
+    """One U-Net (or the colour histogram): an initialisation on one training set under one seed, and the sets it is scored on."""
 
-    begin: Start
+    begin: Start | Colours
     pictures: Pictures
     rows: Ints
     tests: Mapping[str, Pictures]
@@ -101,10 +102,8 @@ class Cell:
 
     def _make(self, run: Path, path: Path) -> None:
         began = time.monotonic()
-        recipe = train(
-            self.begin, self.pictures, self.rows, run=run, training=self.design.training, seed=self.seed
-        )
-        found = {name: scores_of(recipe, test, self.design) for name, test in self.tests.items()}
+        score = self._learnt(run)
+        found = {name: score(test) for name, test in self.tests.items()}
         body = {
             "size": self.size,
             "start": self.begin.name,
@@ -115,6 +114,16 @@ class Cell:
         }
         durable.write_json(path, {"sha256": _sha256(body), **body})
         _log.info("%s: %.1f s", path.stem, body["seconds"])
+
+    def _learnt(self, run: Path) -> Callable[[Pictures], dict[str, list[float]]]:
+        """Returns what scores a test set, trained."""
+        if isinstance(self.begin, Colours):
+            probability = self.begin.fit(self.pictures.take(self.rows))
+            return lambda test: scores_by(probability, test, self.design)
+        recipe = train(
+            self.begin, self.pictures, self.rows, run=run, training=self.design.training, seed=self.seed
+        )
+        return lambda test: scores_of(recipe, test, self.design)
 
     def _read(self, path: Path) -> CellScores:
         try:

@@ -21,6 +21,7 @@ from histozoo import durable, run_folder
 from histozoo.errors import UsageError
 from histozoo.evaluate.resampling import Floats, apart
 from histozoo.evaluate.segment.cell import Cell, CellScores, Design, scores_by
+from histozoo.evaluate.segment.colours import Colours
 from histozoo.evaluate.segment.metrics import METRICS
 from histozoo.evaluate.segment.model import Start
 from histozoo.evaluate.segment.pictures import Pictures
@@ -51,7 +52,7 @@ class Scores:
 
     design: Design
     train_set: str
-    starts: tuple[Start, ...]
+    starts: tuple[Start | Colours, ...]
     groups: Mapping[str, NDArray[Any]]
     fingerprints: Mapping[str, str]
     lineages: Mapping[str, str]
@@ -68,7 +69,7 @@ class Scores:
 
 
 def run(
-    starts: Sequence[Start],
+    starts: Sequence[Start | Colours],
     pictures: Pictures,
     *,
     out: str | Path,
@@ -79,7 +80,7 @@ def run(
     """Trains and scores every cell that is not there yet, and returns all.
 
     Args:
-        starts: The initialisations, of one architecture.
+        starts: The initialisations, of one architecture; the colour histogram may be among them.
         pictures: The set that is trained on and, on groups kept apart, tested on.
         out: Folder of the study.
         design: What is compared.
@@ -143,17 +144,23 @@ def _record(out: Path, facts: dict[str, Any], *, accept_change: bool) -> None:
 
 
 def _facts(
-    starts: Sequence[Start], pictures: Pictures, tests: Mapping[str, Pictures], design: Design
+    starts: Sequence[Start | Colours], pictures: Pictures, tests: Mapping[str, Pictures], design: Design
 ) -> dict[str, Any]:
     return {
         "design": design.settings(),
-        "starts": {s.name: [s.architecture, *s.mean, *s.std, fingerprint(s.tensors)] for s in starts},
+        "starts": {s.name: _start_facts(s) for s in starts},
         "pictures": pictures.fingerprint,
         "tests": {name: test.fingerprint for name, test in tests.items()},
     }
 
 
-def _check(starts: Sequence[Start], pictures: Pictures, others: Sequence[Pictures], design: Design) -> None:
+def _start_facts(s: Start | Colours) -> list[Any]:
+    return s.facts() if isinstance(s, Colours) else [s.architecture, *s.mean, *s.std, fingerprint(s.tensors)]
+
+
+def _check(
+    starts: Sequence[Start | Colours], pictures: Pictures, others: Sequence[Pictures], design: Design
+) -> None:
     names = [s.name for s in starts], [p.name for p in (pictures, *others)]
     for kind, found in zip(("initialisations", "sets"), names, strict=True):
         if len(set(found)) < len(found) or not found:
@@ -170,12 +177,13 @@ def _check(starts: Sequence[Start], pictures: Pictures, others: Sequence[Picture
             expected=f"some of {', '.join(METRICS)}",
             got=", ".join(unknown),
         )
-    if len({s.architecture for s in starts}) > 1:
+    architectures = sorted({s.architecture for s in starts if isinstance(s, Start)})
+    if len(architectures) > 1:
         raise UsageError(
             "HZ-I70",
             "the initialisations are of several architectures",
             expected="one architecture",
-            got=", ".join(sorted({s.architecture for s in starts})),
+            got=", ".join(architectures),
             next_step="compare initialisations of one architecture; another one is another study",
         )
 
