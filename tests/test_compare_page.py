@@ -10,8 +10,10 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from histozoo.evaluate.compare import confusion
 from histozoo.evaluate.compare.cells import Cell
 from histozoo.evaluate.compare.page import page
 from histozoo.evaluate.compare.plots import COLOURS, colour, intervals
@@ -194,3 +196,36 @@ def test_the_text_marks_what_was_seen_and_says_why_there_is_no_rank(found: list[
     assert "1: 0.510 [0.400, 0.600]   16: 0.660 [0.400, 0.600]" in text
     ranked = table(stood(cells()))
     assert "no winner; 2 lineages are too few to tell, 6 the fewest" in ranked and " *" not in ranked
+
+
+def test_which_class_is_taken_for_which_stands_folded_away_and_sums_to_the_tiles(
+    found: list[Standings],
+) -> None:
+    assert [(c.task, c.model) for c in found[0].confusions] == [(r.task, r.model) for r in found[0].rows]
+    assert found[1].confusions == ()
+    one = cells()[0]
+    matrix = found[0].confusions[0]
+    guess_N = one.scores_NK.argmax(1)
+    for i, j in np.ndindex(matrix.counts_KK.shape):
+        assert matrix.counts_KK[i, j] == ((one.labels_N == i) & (guess_N == j)).sum()
+    text = page(found, facts=FACTS)
+    assert text.count("which class is taken for which") == 1
+    right = 100 * matrix.counts_KK[0, 0] / matrix.counts_KK[0].sum()
+    assert f">{right:.0f}</td>" in text and read(text).text.count("true, called as") == 4
+    wide = dataclasses.replace(matrix, classes=tuple(map(str, range(25))))
+    assert confusion.section([wide]) == ""
+
+
+def test_what_guessing_gives_is_drawn_and_told(found: list[Standings], tmp_path: Path) -> None:
+    classes = len(set(cells()[0].labels_N.tolist()))
+    assert {r.chance for r in found[0].rows} == {1 / classes} and {r.chance for r in found[1].rows} == {0.5}
+    drawn = intervals(found[0], list(found[0].models))
+    assert drawn.count('stroke-dasharray="3 3"') == 2 and f"guessing: {1 / classes:.3f}" in drawn
+    assert {r.chance for r in stood(cells(), "expected_calibration_error").rows} == {None}
+    write(found, tmp_path, facts={})
+    told = {
+        r["chance"]
+        for r in csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text()))
+        if not r["minus"]
+    }
+    assert "0.5" in told

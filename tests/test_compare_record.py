@@ -13,7 +13,7 @@ from histozoo import bundle, card, registry
 from histozoo.errors import IntegrityError, UsageError
 from histozoo.evaluate import scored
 from histozoo.evaluate.compare.cells import Cell
-from histozoo.evaluate.compare.record import record, rows, target
+from histozoo.evaluate.compare.record import folders, record, rows, target, twin
 from histozoo.evaluate.compare.standings import METRICS, standings
 from tests.fakes.compared import cell, guesses
 from tests.fakes.zoo import as_zoo, edit, make_bundle
@@ -88,6 +88,21 @@ def test_another_models_random_weights_are_no_twin() -> None:
     assert {r.subject for r in rows(cells(), NAME, None, resamples=200)} == {"trained"}
     named = [dataclasses.replace(c, model="random:elsewhere") if c.model == TWIN else c for c in cells()]
     assert {r.subject for r in rows(named, NAME, TWIN, resamples=200)} == {"trained"}
+
+
+def test_a_twin_of_one_seed_is_a_twin_where_that_of_several_is_not_there() -> None:
+    assert twin(NAME, [NAME, f"{TWIN}@0", "random:other"]) == f"{TWIN}@0"
+    assert twin(NAME, [NAME, f"{TWIN}@0", TWIN]) == TWIN
+    assert twin(NAME, [NAME, f"{TWIN}_v2", "other"]) is None
+
+
+def test_the_folder_of_cards_is_among_those_that_are_tried_first(
+    zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "ZOO", zoo)
+    (zoo.parent.parent / "model_cards").mkdir()
+    monkeypatch.setattr(registry, "zoo_folders", lambda: [zoo])
+    assert folders(NAME) == [zoo, zoo.parent.parent / "model_cards"]
 
 
 def test_fine_tuning_seeds_make_one_row() -> None:

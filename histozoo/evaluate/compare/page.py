@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from histozoo.evaluate.compare import confusion
 from histozoo.evaluate.compare.look_pages import section
 from histozoo.evaluate.compare.looking import Looked
 from histozoo.evaluate.compare.plots import colour, intervals
@@ -73,7 +74,8 @@ def _how_to_read(facts: Mapping[str, Any]) -> str:
 photographs) of the task were drawn anew and the score was taken again; where lines are long there are few patients. A difference counts
 only where p, corrected for the number of comparisons, is below 0.05. Otherwise nobody has won, and the last column says how large a
 difference would have shown in four of five cases. Hollow dots are models that were trained on the same slides or patients: such a score
-says nothing about new tissue and takes no part in ranks. Pale dots are models of which nobody knows whether they were.</p>
+says nothing about new tissue and takes no part in ranks. Pale dots are models of which nobody knows whether they were. A broken grey line
+is what guessing gives.</p>
 <p class="dim">Where every tile was predicted by folds, lines are 1.5 times as long as the drawing of patients alone would make them,
 since the classifiers of the folds share most of their training tiles (Nadeau and Bengio, 2003). With fewer than about 30 patients lines are
 still too short. Where a model is the mean of several seeds, its interval for other patients and other seeds is among all
@@ -89,7 +91,8 @@ def _section(found: Standings, models: Sequence[str]) -> str:
     )
     direction = "higher is better" if found.higher_is_better else "lower is better"
     title = f"<h2>{escape(found.protocol)}: {escape(found.metric)}, {direction}</h2>"
-    told = f"{plain}{intervals(found, models)}{_ranks(found)}{_differences(found)}{_shots(found)}{_numbers(found)}{undefined}"
+    told = f"{plain}{intervals(found, models)}{_ranks(found)}{_differences(found)}{_shots(found)}{_numbers(found)}"
+    told += f"{confusion.section(found.confusions)}{undefined}"
     if found.metric == METRICS[0]:
         return f"<section>{title}{told}</section>"
     # Further metrics of the same predictions are no further evidence: there for who asks.

@@ -40,6 +40,8 @@ def intervals(found: Standings, models: Sequence[str]) -> str:
         marks.append(
             f'<text x="{_LEFT - 10}" y="{y + height / 2 + 4:.1f}" text-anchor="end">{escape(task)}</text>'
         )
+        if rows[0].chance is not None and low <= rows[0].chance <= high:
+            marks.append(_guessing(rows[0].chance, y, height, low, high))
         for k, row in enumerate(rows):
             marks.append(_mark(row, colour(models.index(row.model)), y + _LINE * (k + 0.5), low, high))
         y += height + _GAP
@@ -62,6 +64,14 @@ def _mark(row: Row, ink: str, y: float, low: float, high: float) -> str:
     )
 
 
+def _guessing(chance: float, y: float, height: float, low: float, high: float) -> str:
+    x = _x(chance, low, high)
+    return (
+        f'<g><title>guessing: {chance:.3f}</title><line x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{y + height:.1f}" stroke="#8a90a0" '
+        'stroke-width="1.5" stroke-dasharray="3 3"/></g>'
+    )
+
+
 def _tick(value: float, bottom: float, low: float, high: float) -> str:
     x = _x(value, low, high)
     return (
@@ -77,7 +87,9 @@ def _x(value: float, low: float, high: float) -> float:
 def _ends(rows: Sequence[Row]) -> tuple[float, float]:
     """Returns ends on whole tenths, or finer where everything lies close together."""
     # A value may lie outside its own interval: calibration errors of resamples are larger.
-    low, high = min(min(row.low, row.value) for row in rows), max(max(row.high, row.value) for row in rows)
+    chances = [row.chance for row in rows if row.chance is not None]
+    low = min([*chances, *(min(row.low, row.value) for row in rows)])
+    high = max(max(row.high, row.value) for row in rows)
     step = _step(high - low)
     first, last = step * (low // step), -step * (-high // step)
     return (first, last) if last > first else (first - step, first + step)

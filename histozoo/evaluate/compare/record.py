@@ -7,7 +7,7 @@ labels shaped the weights. For those, `histozoo evaluate RUN` keeps to the test 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +101,20 @@ def _row(c: Cell, metric: str, subject: Subject, e: Estimate, *, seed: int) -> R
         fingerprint=c.fingerprint,
         version=__version__,
     )
+
+
+def twin(name: str, columns: Iterable[str]) -> str | None:
+    """Returns the column of random weights beside a model, that of several seeds first: `random:NAME`, `random:NAME@SEED`, or None."""
+    random = f"random:{name}"
+    found = [c for c in columns if c == random or c.startswith(f"{random}@")]
+    return min(found, key=lambda c: c != random, default=None)
+
+
+def folders(name: str) -> list[Path]:
+    """Returns the folders that `record` writes into; errors as of `target`."""
+    path = target(name)
+    cards = None if Path(name).is_dir() else _cards(path)
+    return [path.parent, *([cards] if cards else [])]
 
 
 def target(name: str, *, zoo: Path | None = None) -> Path:

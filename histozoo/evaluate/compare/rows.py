@@ -36,6 +36,7 @@ class Row:
         seen: A value of `SEEN`.
         undefined: Resamples that lacked a class and were left out.
         fingerprint: Of the task's data.
+        chance: What guessing gives: the same class for every tile, or any order of them; None where that says nothing.
     """
 
     protocol: str
@@ -55,6 +56,7 @@ class Row:
     seen: str
     undefined: int
     fingerprint: str
+    chance: float | None
 
 
 def row(cells: Sequence[Cell], metric: str, values_C: Floats, resampled_RC: Floats) -> Row:
@@ -91,7 +93,13 @@ def row(cells: Sequence[Cell], metric: str, values_C: Floats, resampled_RC: Floa
         seen=SEEN[first.seen],
         undefined=int(np.isnan(value_R).sum()),
         fingerprint=first.fingerprint,
+        chance=chance(metric, len(np.unique(first.labels_N))),
     )
+
+
+def chance(metric: str, classes: int) -> float | None:
+    """Returns what guessing gives by a metric on so many classes; None where it depends on how often each class occurs."""
+    return {"balanced_accuracy": 1 / classes, "roc_auc_ovr": 0.5}.get(metric)
 
 
 def units(cells: Sequence[Cell]) -> list[list[int]]:

@@ -32,7 +32,7 @@ def run(
         plan: What to measure.
         resamples: Bootstrap resamples of every interval.
         command: What was typed, for the page.
-        record: Put rows of the first column onto its entry; its twin is the column `random:` of the same name, if there is one.
+        record: Put rows of the first column onto its entry, beside its twin where there is one.
         say: Receives a line per step.
 
     Raises:
@@ -45,7 +45,7 @@ def run(
         centre_table.require(plan.centres, plan.tasks, plan.data_root)
     first = next(iter(plan.columns))
     # What is written at the end is tried at the beginning: there may be hours between.
-    for folder in (plan.out, plan.cache, *([recording.target(first).parent] if record else [])):
+    for folder in (plan.out, plan.cache, *(recording.folders(first) if record else [])):
         durable.check_folder(folder)
     models, tasks = len(plan.columns), len(set(plan.tasks))
     enough(resamples, max(tasks * (models - 1), models * (models - 1) // 2))
@@ -56,7 +56,7 @@ def run(
     told = write(found, looked, plan.out, facts=facts)
     # Where nothing has a number, that is what is to be told, not that there was nothing to record.
     if record and (not found or any(s.rows for s in found)):
-        twin = next((name for name in plan.columns if name == f"random:{first}"), None)
+        twin = recording.twin(first, plan.columns)
         rows = recording.rows(measured.cells, first, twin, seed=plan.seeds[0], resamples=resamples)
         say(f"recorded: {recording.record(first, rows)}")
     return told

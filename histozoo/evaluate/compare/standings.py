@@ -16,6 +16,7 @@ from histozoo.errors import UsageError
 from histozoo.evaluate import scored
 from histozoo.evaluate.calibration import METRICS as OF_PROBABILITIES
 from histozoo.evaluate.compare.cells import Cell
+from histozoo.evaluate.compare.confusion import Confusion, confusions
 from histozoo.evaluate.compare.rows import SEEN, Row, by_seed, row
 from histozoo.evaluate.compare.shots import FewShots, few_shots, left_out
 from histozoo.evaluate.resampling import Floats
@@ -47,6 +48,7 @@ class Standings:
         undefined: Task -> why it has no number.
         shots: Beside the deciding metric of a few-shot protocol, what each number of shots gave.
         shots_left_out: Task -> the numbers that its rarest class is too small for, in words.
+        confusions: Beside the deciding metric, which class was taken for which.
     """
 
     protocol: str
@@ -61,6 +63,7 @@ class Standings:
     undefined: Mapping[str, str]
     shots: tuple[FewShots, ...] = ()
     shots_left_out: Mapping[str, str] = field(default_factory=dict)
+    confusions: tuple[Confusion, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +121,7 @@ def standings(
         undefined=absent,
         shots=few_shots(cells) if metric == METRICS[0] else (),
         shots_left_out=left_out(cells) if metric == METRICS[0] else {},
+        confusions=confusions(cells) if metric == METRICS[0] else (),
     )
 
 

@@ -22,15 +22,16 @@ from histozoo.evaluate.verdicts import Verdict
 
 HEAD = (
     "protocol", "task", "lineage", "model", "setting", "metric", "value", "low", "high", "n", "n_groups", "n_models", "seed_sd",
-    "total_low", "total_high", "seen", "undefined", "fingerprint", "note", "minus", "p_holm", "detectable", "outcome",
+    "total_low", "total_high", "seen", "undefined", "fingerprint", "note", "minus", "p_holm", "detectable", "outcome", "chance",
 )  # fmt: skip
 """Columns of the CSV and the Parquet file, one number a line. `low` and `high` are the ends of the 95 % interval over groups (for `shots`,
 of the central 95 % of the draws), `total_low` and `total_high` of that over groups and seeds, empty for a single seed; `setting` says of
-which stage, change or number of shots a number is, where a protocol has several; `seen` whether the model was trained on the lineage. Where
-`minus` names another model, `value` is the difference from it, with what `Verdict` says; mean ranks have the metric `mean_rank_by_...`."""
+which stage, change or number of shots a number is, where a protocol has several; `seen` whether the model was trained on the lineage;
+`chance` what guessing gives. Where `minus` names another model, `value` is the difference from it, with what `Verdict` says; mean ranks
+have the metric `mean_rank_by_...`."""
 
 _WHOLE = ("n", "n_groups", "n_models", "undefined")
-_REAL = ("value", "low", "high", "seed_sd", "total_low", "total_high", "p_holm", "detectable")
+_REAL = ("value", "low", "high", "seed_sd", "total_low", "total_high", "p_holm", "detectable", "chance")
 
 
 def write(
