@@ -86,6 +86,23 @@ def test_the_same_seed_gives_the_same_files_and_another_one_others(tmp_path: Pat
     assert found[0]["results.csv"] != found[2]["results.csv"]
 
 
+def test_results_of_another_command_are_moved_and_those_of_the_same_replaced(tmp_path: Path) -> None:
+    said: list[str] = []
+    plan = planned(tmp_path, protocols=["knn"])
+    run.run(plan, resamples=100, command="one")
+    first = files(plan.out)
+    run.run(plan, resamples=100, command="one", say=said.append)
+    assert not (plan.out / "earlier").exists() and not [line for line in said if "another command" in line]
+    first = files(plan.out)
+    run.run(planned(tmp_path, ("perfect",), protocols=["knn"]), resamples=100, command="two", say=said.append)
+    (kept,) = (plan.out / "earlier").iterdir()
+    assert files(kept) == first and said[-1] == f"results of another command are kept in {kept}"
+    assert json.loads((plan.out / "results.json").read_text())["command"] == "two"
+    (plan.out / "results.json").write_text("[1]")  # whatever it is, it is not ours to lose
+    run.run(plan, resamples=100, command="two")
+    assert "[1]" in [p.read_text() for p in (plan.out / "earlier").glob("*/results.json")]
+
+
 def test_what_is_measured_is_not_measured_again(tmp_path: Path) -> None:
     said: list[str] = []
     first = measure.measure(planned(tmp_path), say=said.append)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +55,7 @@ def run(
     looked = look(plan, resamples=resamples, say=say)
     found = all_standings(measured, plan, resamples=resamples)
     facts = _facts(plan, measured, command=command, resamples=resamples)
-    told = write(found, looked, plan.out, facts=facts)
+    told = write(found, looked, plan.out, facts=facts, say=say)
     # Where nothing has a number, that is what is to be told, not that there was nothing to record.
     if record and (not found or any(s.rows for s in found)):
         twin = recording.twin(first, plan.columns)
@@ -63,15 +65,48 @@ def run(
 
 
 def write(
-    found: Sequence[Standings], looked: Sequence[Looked], out: Path, *, facts: Mapping[str, Any]
+    found: Sequence[Standings],
+    looked: Sequence[Looked],
+    out: Path,
+    *,
+    facts: Mapping[str, Any],
+    say: Callable[[str], None] = lambda line: None,
 ) -> str:
     """Writes every file of results and returns the tables of the deciding metric, and of looks, as text."""
+    if kept := keep_earlier(out, command=facts["command"]):
+        say(f"results of another command are kept in {kept}")
     table.write(found, out, facts=facts, looked=looked)
     for name, data in drawn(looked).items():
         durable.write_bytes(out / "pictures" / name, data)
     durable.write_text(out / "results.html", page(found, looked, facts=facts))
     texts = [table.table(s) for s in found if s.metric == METRICS[0]]
     return "\n\n".join([*texts, *map(text, looked)])
+
+
+def keep_earlier(out: Path, *, command: str) -> Path | None:
+    """Moves the files of results of another command out of the way; returns where to, None where there are none.
+
+    Args:
+        out: The folder of results.
+        command: What is about to write there; its own earlier results may be replaced.
+    """
+    try:
+        earlier = (out / "results.json").read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        same = json.loads(earlier).get("command") == command
+    except (ValueError, AttributeError):
+        same = False
+    if same:
+        return None
+    folder = out / "earlier" / hashlib.sha256(earlier).hexdigest()[:12]
+    # The JSON last: as long as it lies there, a call that was cut off is made good by the next.
+    names = ("pictures", *(f"results.{kind}" for kind in ("html", "csv", "parquet", "txt", "json")))
+    for name in names:
+        if (out / name).exists():
+            durable.move(out / name, folder / name)
+    return folder
 
 
 def all_standings(measured: Measured, plan: Plan, *, resamples: int = 10_000) -> list[Standings]:

@@ -99,7 +99,7 @@ def run(
         "cells": [{"model": c.model, "protocol": c.protocol, "seed": c.seed, **c.facts} for c in found],
     }
     durable.remove_stale(plan.out / "cells")
-    return write(told, [], plan.out, facts=facts)
+    return write(told, [], plan.out, facts=facts, say=say)
 
 
 def _bags(plan: SlidePlan) -> dict[str, Bags]:
