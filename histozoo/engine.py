@@ -132,11 +132,18 @@ class Engine(Trainer):
         self.add_callback(Progress)
 
     def train(self, *arguments: Any, **options: Any) -> Any:
-        """Trains as `Trainer.train` does, and closes the log however that ends."""
+        """Trains as `Trainer.train` does, and closes the log however that ends.
+
+        Raises:
+            IntegrityError: `HZ-F45`, three steps in a row were dropped, or all steps of the run.
+        """
         try:
-            return super().train(*arguments, **options)
+            result = super().train(*arguments, **options)
         finally:
             self._metrics.close()
+        if self.state.global_step >= self.experiment.steps:
+            self.guard.require_a_step(self.state.global_step)
+        return result
 
     # -- several processes ---------------------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ LIMIT = 3
 SHOWN = 5
 """Names listed of each kind: where a number is none in the first layer, it is none in all."""
 
+NAME = "dropped.jsonl"
 _LARGEST = float("inf")  # the norm that is the largest absolute value
 
 
@@ -40,8 +41,9 @@ class Guard(TrainerCallback):
     """
 
     def __init__(self, recipe: Recipe, *, run: Path, seed: int) -> None:
-        self.recipe, self.path, self.seed = recipe, run / "dropped.jsonl", seed
+        self.recipe, self.path, self.seed = recipe, run / NAME, seed
         self.in_a_row, self.dropped = 0, False
+        self.steps: set[int] = set()
         named = {**dict(recipe.named_buffers()), **recipe.state_dict(keep_vars=True)}
         self._watched = {k for k, v in named.items() if _finite(v)}
         self._before: dict[str, Tensor] = {}
@@ -52,13 +54,13 @@ class Guard(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Forgets what is about to be repeated, and counts how many steps were dropped in a row just before."""
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        lines = _lines(self.path)
         kept = [line for line in lines if json.loads(line)["step"] < state.global_step]
         if state.is_world_process_zero and kept != lines:
             durable.write_text(self.path, "".join(line + "\n" for line in kept))
-        steps = {json.loads(line)["step"] for line in kept}
+        self.steps = {json.loads(line)["step"] for line in kept}
         self.in_a_row = 0
-        while state.global_step - 1 - self.in_a_row in steps:
+        while state.global_step - 1 - self.in_a_row in self.steps:
             self.in_a_row += 1
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
@@ -94,10 +96,33 @@ class Guard(TrainerCallback):
         self.recipe.on_drop()
         self.dropped = True
         self.in_a_row += 1
+        self.steps.add(step)
         durable.append_line(self.path, json.dumps(record))
         if self.in_a_row >= LIMIT:
             raise self._stop(record)
         return True
+
+    def require_a_step(self, done: int) -> None:
+        """Refuses a training of which nothing is left: all its steps were dropped, too few in a row to stop it earlier.
+
+        Args:
+            done: Steps that the run has done, earlier lives included.
+
+        Raises:
+            IntegrityError: `HZ-F45`; the weights are those that it began with.
+        """
+        if len(self.steps) < done or not done:
+            return
+        raise IntegrityError(
+            "HZ-F45",
+            "every step of the run was dropped, so nothing was trained",
+            where=self.path,
+            expected="at least one step whose loss, gradients and statistics are finite",
+            got=f"{done} of {done} steps dropped",
+            kept="dropped.jsonl and the checkpoints, which hold the weights that the run began with; nothing was finished",
+            next_step="look at the tiles and at what was not finite in dropped.jsonl; then lower the learning rate or use "
+            "precision = 'fp32', in another run folder",
+        )
 
     def require_finite(self, state: Mapping[str, Tensor]) -> None:
         """Refuses a state dict that must not be saved: what follows a step (teachers, queues) may break it, too.
@@ -170,6 +195,15 @@ class Guard(TrainerCallback):
             kept="weights, batch-norm statistics and optimizer are as before these steps; the last checkpoint is whole",
             next_step="lower the learning rate or use precision = 'fp32'",
         )
+
+
+def dropped_steps(run: Path) -> int:
+    """Returns how many steps of a run were dropped, as its dropped.jsonl says."""
+    return len({json.loads(line)["step"] for line in _lines(run / NAME)})
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 def _finite(value: Tensor) -> bool:

@@ -22,6 +22,7 @@ from transformers import TrainerCallback
 from histozoo import checkpoints
 from histozoo.engine import Budget, Engine
 from histozoo.errors import IntegrityError
+from histozoo.guard import dropped_steps
 from histozoo.recipes.base import Recipe
 from tests.fakes.ssl import MADE, NormedTrunk, batch, make, tiny_vit
 
@@ -391,3 +392,33 @@ class StopAt(TrainerCallback):
 
     def on_step_end(self, args: Any, s: Any, control: Any, **_: Any) -> None:
         control.should_training_stop = s.global_step == self.at
+
+
+# -- nothing left ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_f45_a_run_of_which_every_step_was_dropped_ends_with_an_error_and_again_when_continued(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(IntegrityError, match="HZ-F45 every step of the run was dropped") as caught:
+        engine(build("byol"), tmp_path, steps=2, poisoned=(0, 1), save_every=1).train()
+    assert caught.value.got == "2 of 2 steps dropped" and caught.value.next_step and caught.value.kept
+    again = engine(build("byol"), tmp_path, steps=2, poisoned=(0, 1), save_every=1)
+    with pytest.raises(IntegrityError, match="HZ-F45 every step"):
+        again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert dropped_steps(tmp_path) == 2
+
+
+def test_a_run_of_which_one_step_is_left_ends_well(tmp_path: Path) -> None:
+    subject = engine(build("byol"), tmp_path, steps=2, poisoned=(0,))
+    before = {k: v.clone() for k, v in subject.recipe.state_dict().items()}
+    subject.train()
+    assert dropped_steps(tmp_path) == 1
+    assert any(not torch.equal(v, before[k]) for k, v in subject.recipe.state_dict().items())
+
+
+def test_f45_a_run_that_was_stopped_by_a_signal_is_not_called_empty(tmp_path: Path) -> None:
+    subject = engine(build("byol"), tmp_path, steps=4, poisoned=(0,), save_every=4)
+    subject.add_callback(StopAt(1))
+    subject.train()
+    assert dropped_steps(tmp_path) == subject.state.global_step == 1

@@ -245,6 +245,46 @@ def test_f45_weights_that_are_not_finite_are_never_finished(drawn: Path) -> None
     assert not (drawn.parent / "final").exists()
 
 
+def poison(monkeypatch: pytest.MonkeyPatch, calls: set[int]) -> None:
+    """Makes the loss of the given forward passes, counted from 0, no number."""
+    from histozoo.recipes.multitask import Multitask
+
+    forward, numbers = Multitask.forward, iter(range(1000))
+
+    def poisoned(self: Multitask, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        terms = forward(self, batch)
+        return {**terms, "loss": terms["loss"] * float("nan")} if next(numbers) in calls else terms
+
+    monkeypatch.setattr(Multitask, "forward", poisoned)
+
+
+def test_f45_a_run_of_dropped_steps_alone_is_not_finished_and_cannot_be_published(
+    drawn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from histozoo.publish import publish
+
+    poison(monkeypatch, {0, 1})
+    with pytest.raises(IntegrityError, match="HZ-F45 every step of the run was dropped"):
+        run(drawn, steps=2)
+    folder = drawn.parent / "runs" / "test_resnet.multitask_drawn"
+    assert (folder / "dropped.jsonl").exists() and not (folder / "final").exists()
+    with pytest.raises(UsageError, match="HZ-U22"):
+        publish(folder, out=drawn.parent / "dist")
+
+
+def test_the_last_line_says_how_many_steps_were_dropped(
+    drawn: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from histozoo.cli.making import pretrain as verb
+
+    poison(monkeypatch, {1})
+    where = {"data_root": drawn.parent / "data", "runs": drawn.parent / "runs", "device": "cpu"}
+    for _ in range(2):
+        verb(drawn, **where, workers=0, settings=["steps=3"], start_from=None, only_backbone=False)
+        told = capsys.readouterr().out
+        assert "multitask_drawn, 1 of its steps dropped: see dropped.jsonl" in told
+
+
 @pytest.mark.parametrize("preset", ["faithful", "modern"])
 def test_initialising_from_a_timm_model_transplants_its_batch_norms(
     drawn: Path, preset: str, monkeypatch: pytest.MonkeyPatch

@@ -56,6 +56,7 @@ def pretrain(
         changes |= {"init": start_from, "inherit": "backbone" if alone else "everything"}
     _glance(experiment, data_root, runs, changes)
     from histozoo import pretrain as training  # torch comes with it
+    from histozoo.guard import dropped_steps
 
     run = training.run(
         experiment,
@@ -70,7 +71,9 @@ def pretrain(
         **changes,
     )
     _leave_group()
-    out.print(f"done: {run}\nnext: histozoo publish {run}", markup=False, soft_wrap=True)
+    dropped = dropped_steps(run)
+    told = f", {dropped:,} of its steps dropped: see dropped.jsonl" if dropped else ""
+    out.print(f"done: {run}{told}\nnext: histozoo publish {run}", markup=False, soft_wrap=True)
 
 
 def _leave_group() -> None:
