@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from histozoo.data.ssl_views import SSLViews, multi_crop, one_view, two_views
 from histozoo.data.views import Views
 from histozoo.errors import UsageError
 from histozoo.experiment import Experiment
-from histozoo.recipes import LABELLED, OBJECTIVES, RECIPES, Recipe
+from histozoo.recipes import LABELLED, OBJECTIVES, RECIPES, Recipe, parts
 from histozoo.recipes.multitask import Multitask
 from histozoo.recipes.multitaskssl import MultitaskSSL, Settings
 
@@ -139,12 +140,14 @@ def check_start(experiment: Experiment) -> None:
     """Refuses an architecture or a start that nobody has, before tiles are decoded.
 
     Raises:
-        UsageError: `HZ-U43`, timm has no such architecture or no such pretrained weights; `HZ-C19`, `HZ-C20`, no such entry.
+        UsageError: `HZ-U43`, timm has no such architecture or no such pretrained weights; `HZ-C19`, `HZ-C20`, no such entry; `HZ-U87`, one
+            tile in all processes together, where the objective compares tiles.
     """
     import timm
 
     from histozoo import registry
 
+    _check_batch(experiment)
     start = experiment.init.removeprefix("timm:")
     published = experiment.init not in ("random", f"timm:{start}")
     if published and (parent := registry.resolve(experiment.init)).architecture != experiment.architecture:
@@ -180,3 +183,18 @@ def check_start(experiment: Experiment) -> None:
                 expected=f"such as {', '.join(near)}" if near else "a name that timm.list_models() gives",
                 got=name,
             )
+
+
+def _check_batch(e: Experiment) -> None:
+    """Refuses batches of one tile where the objective is about several; accumulated batches pass one by one, so they do not help."""
+    name = e.own.get("ssl", e.recipe)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if name not in OBJECTIVES or e.batch_size * processes > 1:
+        return
+    if why := OBJECTIVES[name](**e.own["objective"]).alone:
+        raise parts.refuse(
+            f"{name} cannot learn from one tile at a time: {why}",
+            got=f"batch_size = {e.batch_size} on {processes} process",
+            expected="batch_size = 2 or more; the method's own batches are hundreds",
+            next_step="raise batch_size",
+        )

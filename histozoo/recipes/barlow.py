@@ -12,7 +12,7 @@ Shapes: B tiles of this process, N tiles of all processes, D features.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ class Settings:
     Biases and norms have their own rate there, 0.0048 beside 0.2 for weights.
     """
 
+    alone: ClassVar[str] = "its correlations are taken over the tiles of a batch"
     off_diagonal: float = setting(0.0051, NOT_NEGATIVE)
     hidden: int = setting(8192, COUNT)
     outputs: int = setting(8192, COUNT)

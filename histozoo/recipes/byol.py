@@ -13,7 +13,7 @@ Shapes: B tiles of this process, D features.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,7 @@ from histozoo.recipes.presets import PAPER, SMALL
 class Settings:
     """Defaults of the paper, section 3.2 and 3.3: heads of 4096 and 256, m_0 = 0.996, warm-up of 10 of 1000 epochs."""
 
+    alone: ClassVar[str] = "its heads standardise each feature over the batch"
     momentum: float = setting(0.996, SHARE)
     hidden: int = setting(4096, COUNT)
     outputs: int = setting(256, COUNT)

@@ -13,7 +13,7 @@ Shapes: B tiles of this process, V crops, G global crops (first in V), D feature
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ class Settings:
     0.0005, end at 1e-6, last layer frozen for the first epoch, teacher's temperature constant at 0.04 (it may rise to 0.07 over 30 epochs).
     """
 
+    alone: ClassVar[str] = ""
     outputs: int = setting(65536, Range(least=2))
     hidden: int = setting(2048, COUNT)
     bottleneck: int = setting(256, COUNT)

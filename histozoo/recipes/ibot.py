@@ -64,6 +64,13 @@ class Settings:
     final_lr: float = setting(0.00025, SHARE)
     global_views: int = setting(2, Range(least=1, most=2))
 
+    @property
+    def alone(self) -> str:
+        """Why a batch cannot be one tile, if the settings say so."""
+        if self.centring == "sinkhorn":
+            return "centring = 'sinkhorn' spreads the tiles of a batch over its outputs"
+        return "its koleo term keeps a tile from the others of its batch" if self.koleo_weight else ""
+
     def __post_init__(self) -> None:
         if self.mask_low > self.mask_high:
             raise wrong("mask_low", self.mask_low, f"at most mask_high = {self.mask_high:g}", "objective")

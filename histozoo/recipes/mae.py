@@ -15,7 +15,7 @@ Shapes: B tiles, L tokens, M shown tokens, R prefix tokens, D features, E decode
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ class Settings:
     Warm-up of 40 of 800 epochs.
     """
 
+    alone: ClassVar[str] = ""
     mask: float = setting(0.75, Range(least=0, most=1, without_least=True, without_most=True))
     decoder_width: int = setting(512, COUNT)
     decoder_depth: int = setting(8, COUNT)

@@ -46,6 +46,11 @@ class Settings:
     freeze_patch_embed: bool = True
     warmup: float = setting(40 / 300, SHARE)
 
+    @property
+    def alone(self) -> str:
+        """Why a batch cannot be one tile: keys are the batch's in version 3, the queue's in version 2."""
+        return "" if self.queue else "it finds a tile's other view among those of other tiles"
+
 
 VERSION_2: dict[str, Any] = {
     "temperature": 0.2,

@@ -12,7 +12,7 @@ Shapes: B tiles of this process, N tiles of all processes, D features.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ from histozoo.recipes.presets import PAPER, SMALL
 class Settings:
     """Defaults of the paper: section 2 (2-layer head, 128 outputs), 2.2 (LARS, warm-up of 10 of 100 epochs), B.9 (temperature 0.1)."""
 
+    alone: ClassVar[str] = "it finds a tile's other view among those of other tiles"
     temperature: float = setting(0.1, POSITIVE)
     hidden: int = setting(2048, COUNT)
     outputs: int = setting(128, COUNT)

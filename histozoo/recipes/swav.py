@@ -13,7 +13,7 @@ Shapes: B tiles of this process, N rows of all processes, V views, G global view
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
@@ -35,6 +35,9 @@ class Settings:
     epochs. `queue`: vectors kept per global view, 3840 for small batches, used from `queue_from` (epoch 15 of 200) on; 0 has none.
     """
 
+    alone: ClassVar[str] = (
+        "it spreads the tiles of a batch over its prototypes, and its head standardises each feature over the batch"
+    )
     prototypes: int = setting(3000, Range(least=2))
     hidden: int = setting(2048, COUNT)
     outputs: int = setting(128, COUNT)

@@ -16,7 +16,7 @@ Shapes: B tiles of this process, N tiles of all processes, D features.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ class Settings:
     `final_lr`: the cosine ends at a hundredth of the base rate 0.2 (end value 0.002).
     """
 
+    alone: ClassVar[str] = "its variances and covariances are taken over the tiles of a batch"
     invariance: float = setting(25.0, NOT_NEGATIVE)
     variance: float = setting(25.0, NOT_NEGATIVE)
     covariance: float = setting(1.0, NOT_NEGATIVE)
