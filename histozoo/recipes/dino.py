@@ -26,10 +26,11 @@ from histozoo.recipes.presets import PAPER, SMALL
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Defaults of the paper, section 3 and appendix: 65536 outputs, temperatures 0.1 and 0.04, momentum 0.996 to 1, centre 0.9.
+    """Defaults of the paper, section 3 and appendix: 65536 outputs, student's temperature 0.1, momentum 0.996 to 1, centre 0.9.
 
-    The authors' code: weight decay by a cosine to `weight_decay_end` (0.04 to 0.4), warm-up of 10 of 100 epochs to the learning rate
-    0.0005, end at 1e-6, last layer frozen for the first epoch, teacher's temperature constant at 0.04 (it may rise to 0.07 over 30 epochs).
+    Weight decay follows a cosine to `weight_decay_end` (0.04 to 0.4), and the learning rate warms up over 10 of 100 epochs. The authors'
+    code: last layer frozen for the first epoch; teacher's temperature constant at 0.04, where the paper lets it rise to 0.07 over 30
+    epochs; end of the learning rate at 1e-6, whatever the batch. `final_lr` is that beside 0.0005 for 256 tiles: larger batches end higher.
     """
 
     alone: ClassVar[str] = ""
@@ -154,7 +155,7 @@ class DINO(Recipe):
         )
 
     def before_step(self) -> None:
-        """Keeps the last layer as it is in the first steps: appendix of the paper, "freeze the last layer"."""
+        """Keeps the last layer as it is in the first steps, as the authors' code does."""
         if self._step < self.settings.freeze_last * self.steps:
             self.head.prototypes.grad = None
 

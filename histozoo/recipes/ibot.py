@@ -8,8 +8,8 @@ replaced by a learned one, the teacher sees them whole:
     koleo = sum over global crops of  -mean over i of log( min over j != i of |f_i - f_j| + 1e-8 ),   f of unit length
 
 p are the teacher's scores after Sinkhorn-Knopp (DINOv2) or after an exponential centre (iBOT). A crop without hidden tokens counts as 0 in
-the mean, as in the authors' code. Not taken over: layer-wise decay of the learning rate. Vision transformers only: a convolution would see
-across the gaps.
+the mean, as in the authors' code. Not taken over: layer-wise decay of the learning rate, and its fifth for the patch embedding. Vision
+transformers only: a convolution would see across the gaps.
 
 Invariances: those of DINO; the loss of tokens that were not hidden; koleo: length of a vector, a rotation.
 Shapes: B tiles, V crops, G global crops (first in V), L tokens, M hidden tokens, D features, K outputs.
@@ -35,10 +35,11 @@ from histozoo.recipes.swav import sinkhorn
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Defaults of DINOv2's released configuration; `centring="ema"` and `shared_head=True` are iBOT's.
+    """Defaults of the default file of DINOv2's code, but for Sinkhorn-Knopp and a head of their own for tokens.
 
-    Masks: half of the crops, 10 to 50 % of their tokens. Teacher's temperature 0.04 to 0.07 over 30 of 100 epochs, momentum 0.992 to 1,
-    weight decay 0.04 to 0.4, learning rate 0.004 with warm-up of 10 of 100 epochs to an end at 1e-6.
+    These two are of the paper, section 4, and of its configurations for larger models; the file's `centring="ema"` and `shared_head=True`
+    are iBOT's. Masks: half of the crops, 10 to 50 % of their tokens. Teacher's temperature 0.04 to 0.07 over 30 of 100 epochs, momentum
+    0.992 to 1, weight decay 0.04 to 0.4, learning rate 0.004 with warm-up of 10 of 100 epochs to an end at 1e-6.
     """
 
     outputs: int = setting(65536, Range(least=2))
@@ -87,7 +88,7 @@ PRESETS = {
         "views": {"local_views": 2, "local_px": 48, "asymmetric": True},
     },
 }  # fmt: skip
-"""`paper`: DINOv2's released configuration, rate 0.004 for 1024 tiles."""
+"""`paper`: the default file of DINOv2's code, rate 0.004 for 1024 tiles."""
 
 
 @parts.full_precision

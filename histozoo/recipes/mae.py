@@ -29,9 +29,9 @@ from histozoo.recipes.presets import PAPER, PLAIN, SMALL
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Defaults of the paper, appendix A.1: mask 0.75; decoder of 8 blocks, 512 wide, 16 heads; AdamW with betas 0.9 and 0.95.
+    """Defaults of the paper, section 4.1: mask 0.75; decoder of 8 blocks, 512 wide, with the 16 heads of the authors' code.
 
-    Warm-up of 40 of 800 epochs.
+    Appendix A.1: AdamW with betas 0.9 and 0.95, warm-up of 40 of 800 epochs.
     """
 
     alone: ClassVar[str] = ""

@@ -26,7 +26,10 @@ from histozoo.recipes.presets import PAPER, SMALL
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Defaults of the paper: section 2 (2-layer head, 128 outputs), 2.2 (LARS, warm-up of 10 of 100 epochs), B.9 (temperature 0.1)."""
+    """Defaults of the paper: section 2.3 (2-layer head, 128 outputs, warm-up of 10 of 100 epochs), table 5 (temperature 0.1).
+
+    Batch norm in the head, after its last layer too, is that of the authors' code.
+    """
 
     alone: ClassVar[str] = "it finds a tile's other view among those of other tiles"
     temperature: float = setting(0.1, POSITIVE)
@@ -41,7 +44,7 @@ PRESETS = {
     },
     "small": {**SMALL, "objective": {"hidden": 512}},
 }  # fmt: skip
-"""`paper`: section 2.2 and appendix B.1, rate 0.3 for 256 tiles, 100 epochs of ImageNet."""
+"""`paper`: section 2.3, LARS with a rate of 0.3 for 256 tiles, 100 epochs of ImageNet."""
 
 
 @parts.full_precision
@@ -101,7 +104,7 @@ class SimCLR(Recipe):
         return {"loss": nt_xent(a_BD, b_BD, temperature=self.settings.temperature)}
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """Returns matrices and kernels, then vectors: no weight decay and no LARS scaling for biases and norms, section B.1."""
+        """Returns matrices and kernels, then vectors: no weight decay and no LARS scaling for biases and norms, as in the authors' code."""
         return parts.param_groups([self], lr=self.lr, weight_decay=self.weight_decay)
 
     def lr_factor(self, group: int, step: int) -> float:

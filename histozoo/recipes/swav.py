@@ -31,8 +31,9 @@ from histozoo.recipes.presets import PAPER, SMALL
 class Settings:
     """Defaults of the paper, appendix A: 3000 prototypes, temperature 0.1, epsilon 0.05, 3 rounds, heads of 2048 and 128.
 
-    The authors' code: prototypes frozen for the first 313 steps, end of the cosine at a thousandth of the rate, warm-up of 10 of 800
-    epochs. `queue`: vectors kept per global view, 3840 for small batches, used from `queue_from` (epoch 15 of 200) on; 0 has none.
+    The authors' scripts: prototypes frozen for the first 313 steps, end of the cosine at a thousandth of the rate, warm-up of 10 of 800
+    epochs (theirs begins at 0.3 of 4.8, ours at 0). `queue`: vectors kept per global view, 3840 for small batches, used from `queue_from`
+    (epoch 15 of 200) on; 0 has none.
     """
 
     alone: ClassVar[str] = (
