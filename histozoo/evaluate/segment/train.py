@@ -9,7 +9,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,13 +18,12 @@ from torch import Tensor
 
 from histozoo import checkpoints, durable, run_folder
 from histozoo.data.views import Views
-from histozoo.engine import Engine
+from histozoo.engine import Budget, Engine
 from histozoo.errors import Interrupted
 from histozoo.evaluate.resampling import Ints
 from histozoo.evaluate.segment.crops import Crops
 from histozoo.evaluate.segment.model import DECODER, Start, unet
 from histozoo.evaluate.segment.pictures import Pictures
-from histozoo.experiment import Experiment
 from histozoo.recipes import Recipe
 
 
@@ -202,8 +201,7 @@ def _run(
     samples = training.steps * training.batch_size
     engine = Engine(
         recipe,
-        # The engine reads only these fields of an experiment.
-        experiment=cast(Experiment, _Budget.of(training, seed)),
+        experiment=_budget(training, seed),
         run=run,
         train_dataset=Crops(pictures, px=training.px, seed=seed, samples=samples),
         evaluate_recipe=lambda _: {},
@@ -220,38 +218,17 @@ def _run(
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Budget:
-    """What the engine asks of an experiment."""
-
-    steps: int
-    batch_size: int
-    accumulate: int
-    max_grad_norm: float
-    precision: str
-    seed: int
-    eval_every: int
-    save_every: int
-    optimizer: str
-    lr: float
-    momentum: float
-    shard: bool = False
-
-    @classmethod
-    def of(cls, t: Training, seed: int) -> _Budget:
-        return cls(
-            steps=t.steps,
-            batch_size=t.batch_size,
-            accumulate=1,
-            max_grad_norm=t.max_grad_norm,
-            precision=t.precision,
-            seed=seed,
-            eval_every=max(1, t.steps // 20),  # nothing is evaluated; the loss is logged as often
-            save_every=t.save_every,
-            optimizer="adamw",
-            lr=t.lr,
-            momentum=0.9,
-        )
+def _budget(t: Training, seed: int) -> Budget:
+    return Budget(
+        steps=t.steps,
+        batch_size=t.batch_size,
+        seed=seed,
+        lr=t.lr,
+        eval_every=max(1, t.steps // 20),  # nothing is evaluated; the loss is logged as often
+        save_every=t.save_every,
+        max_grad_norm=t.max_grad_norm,
+        precision=t.precision,
+    )
 
 
 def _start_facts(begin: Start) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from torch.utils.data import Dataset
 
 from histozoo import artifact, durable
 from histozoo.evaluate.slides.model import Select, SlideModel, judge
+
+if TYPE_CHECKING:
+    from histozoo.engine import Budget
 
 
 class Epoch(NamedTuple):
@@ -78,24 +81,6 @@ class Fitted:
     epochs: tuple[Epoch, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Schedule:
-    """The fields of an experiment that the engine reads."""
-
-    steps: int
-    seed: int
-    eval_every: int
-    save_every: int
-    lr: float
-    batch_size: int = 1
-    accumulate: int = 1
-    max_grad_norm: float = 0.0  # off, as published
-    precision: str = "fp32"
-    optimizer: str = "adamw"
-    momentum: float = 0.0
-    shard: bool = False
-
-
 def fit(
     model: SlideModel,
     train: Part,
@@ -118,12 +103,15 @@ def fit(
     Raises:
         IntegrityError: `HZ-F45`, three steps in a row were not finite.
     """
+    from histozoo.engine import Budget
+
     settings = model.settings
     dataset = BagSteps(train.bags, train.labels, epochs=settings.epochs, seed=seed)
     every = len(train.labels)
     keeper = _Best(model, validation, settings.select, lasting=run is not None)
-    schedule = _Schedule(
+    budget = Budget(
         steps=len(dataset),
+        batch_size=1,
         seed=seed,
         eval_every=every,
         save_every=every if run else len(dataset),
@@ -131,14 +119,14 @@ def fit(
     )
     with _folder(run) as folder:
         keeper.read(folder)
-        _train(model, schedule, dataset, keeper, folder, device=device)
+        _train(model, budget, dataset, keeper, folder, device=device)
     keeper.restore()
     return Fitted(model=model.eval(), best=keeper.best, epochs=tuple(keeper.epochs))
 
 
 def _train(
     model: SlideModel,
-    schedule: _Schedule,
+    budget: Budget,
     dataset: BagSteps,
     keeper: _Best,
     folder: Path,
@@ -152,10 +140,10 @@ def _train(
 
     engine = Engine(
         model,
-        experiment=cast(Any, schedule),
+        experiment=budget,
         run=folder,
         train_dataset=dataset,
-        evaluate_recipe=lambda _: keeper(folder, engine.state.global_step // schedule.eval_every),
+        evaluate_recipe=lambda _: keeper(folder, engine.state.global_step // budget.eval_every),
         device=device,
     )
     for callback in (
@@ -164,11 +152,11 @@ def _train(
     ):  # hundreds of fits of seconds each: no event file and no bar for every one
         engine.remove_callback(callback)
     newest = checkpoints.newest_valid(folder)
-    if newest is not None and checkpoints.step_of(newest) == schedule.steps:
+    if newest is not None and checkpoints.step_of(newest) == budget.steps:
         return
     with torch.random.fork_rng(devices=[]), engine.signals.caught():
         engine.train(resume_from_checkpoint=str(newest) if newest else None)
-    if engine.signals.received and engine.state.global_step < schedule.steps:
+    if engine.signals.received and engine.state.global_step < budget.steps:
         raise Interrupted(
             "HZ-F41",
             f"stopped by {engine.signals.received} while a slide model was fitted",
