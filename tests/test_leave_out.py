@@ -276,7 +276,7 @@ def test_i62_study_without_any_number_is_an_error(make_run, tmp_path, monkeypatc
     monkeypatch.setattr(leave_out, "read", lambda name, **_: drawn(name, groups=4))
     with pytest.raises(UsageError, match="HZ-I62 no task of the study gave a number") as caught:
         leave_out.study([make_run("lung")], out=tmp_path / "s.json", cache=tmp_path)
-    assert "HZ-I63 fewer groups than folds" in caught.value.got
+    assert "HZ-I63 fewer groups than the" in caught.value.got
     assert not (tmp_path / "s.json").exists()
 
 

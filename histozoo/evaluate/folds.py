@@ -67,7 +67,7 @@ def grouped_folds(labels_N: Ints, groups_N: NDArray[Any], *, seed: int, folds: i
     if n_groups < folds:
         raise UsageError(
             "HZ-I63",
-            "fewer groups than folds",
+            f"fewer groups than the {folds} folds",
             expected=f"at least {folds} groups",
             got=f"{n_groups} groups, {len(labels_N)} tiles",
             next_step="use fewer folds; tiles of one group are never divided between folds",
