@@ -87,10 +87,14 @@ OURS: dict[str, tuple[type[Recipe], Any]] = {
 }
 
 
-def our_step(name: str, views: SSLViews, tiles_BHWC: Tensor, px: int) -> Callable[[], Tensor]:
+def our_recipe(name: str, views: parts.ManyViews, backbone: nn.Module) -> Recipe:
     kind, settings = OURS[name]
     given = {"views": views, "settings": settings, "steps": 1000, "lr": 1e-4, "weight_decay": 0.05, "seed": 0}
-    recipe = kind(trunk(name, px), **given).train()  # type: ignore[call-arg]
+    return kind(backbone, **given).train()  # type: ignore[call-arg]
+
+
+def our_step(name: str, views: SSLViews, tiles_BHWC: Tensor, px: int) -> Callable[[], Tensor]:
+    recipe = our_recipe(name, views, trunk(name, px))
     optimizer = torch.optim.AdamW(recipe.param_groups(), fused=True)  # as histozoo.engine builds it
     steps = itertools.count(100)  # beyond what is frozen at first
 
