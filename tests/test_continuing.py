@@ -96,10 +96,15 @@ def test_a_self_supervised_experiment_becomes_a_run_and_a_bundle(parent: Path) -
 
 def test_the_documented_experiment_is_understood() -> None:
     text = (Path(__file__).parents[1] / "docs" / "pretraining.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
-    e = experiment.resolve(tomllib.loads(block))
+    whole, bounds = map(tomllib.loads, re.findall(r"```toml\n(.*?)```", text, re.DOTALL))
+    e = experiment.resolve(whole)
     unlabelled_data.named(e)
     assert e.own["views"]["without"] == ("solarise", "hue") and e.own["objective"]["hidden"] == 1024
+    bounded = experiment.resolve({**whole, **bounds})
+    view = assemble.unlabelled_views(bounded, (0.3, 0.3)).views[0]
+    root = view.aspect**0.5
+    assert (view.area[0] ** 0.5 / root * 256, view.px) == (pytest.approx(150), 224)
+    assert round(min(view.area[1] ** 0.5 * root, 1) * 256) == 256
 
 
 def test_only_training_tiles_are_shown_and_resuming_changes_no_bit(place: Path) -> None:
