@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 import torch
+import torch.distributed as dist
 
 from histozoo import artifact, checkpoints, durable, sharding
 from histozoo.errors import IntegrityError, UsageError
@@ -35,6 +36,12 @@ os.register_at_fork(after_in_child=_let_go)
 def is_first_process() -> bool:
     """Returns whether this is the process that writes (torchrun's rank 0, or the only one)."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def leave_group() -> None:
+    """Leaves the processes of torchrun: threads that still serve them at the end of the program abort it once in a while."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 @contextmanager

@@ -96,14 +96,30 @@ def test_all_experiments_are_written_before_the_first_training(
     ]
 
 
-def test_f44_a_rung_of_several_processes_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def elsewhere(file: Path, *, runs: Path, **_: Any) -> Path:
-        durable.write_json(runs / file.stem / "environment.json", {"processes": 2})
-        return runs / file.stem
-
-    monkeypatch.setattr(rungs.pretrain, "run", elsewhere)
-    with pytest.raises(UsageError, match=r"(?s)HZ-F44 a rung of the ladder.*2 processes"):
+@pytest.mark.parametrize(
+    ("processes", "batch", "said"),
+    [
+        (2, 8, "(?s)batches of another size.*8 tiles a step.*16 by 2 processes"),
+        (1, 4, "(?s)batches of another size.*4 by 1 process\n"),
+        (
+            2,
+            4,
+            "(?s)begun by another number of processes.*2, as it was begun.*got: +1\n.*give the command to 2",
+        ),
+    ],
+)
+def test_f44_a_rung_of_other_batches_or_processes_is_refused(
+    place: Path, processes: int, batch: int, said: str
+) -> None:
+    run_of = place / "out" / "runs" / "test_vit.multitask_ladder0"
+    durable.write_json(run_of / "environment.json", {"processes": processes})
+    durable.write_json(run_of / "experiment.json", {"batch_size": batch, "accumulate": 1})
+    with pytest.raises(UsageError, match=said) as caught:
         run.run(study(), bench(place, []), command="histozoo study ladder.toml")
+    assert caught.value.code == "HZ-F44" and {p.name for p in run_of.iterdir()} == {
+        "environment.json",
+        "experiment.json",
+    }
 
 
 def test_work_is_equal_and_counts_views_and_teachers(place: Path) -> None:

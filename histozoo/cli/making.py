@@ -56,6 +56,7 @@ def pretrain(
         changes |= {"init": start_from, "inherit": "backbone" if alone else "everything"}
     _glance(experiment, data_root, runs, changes)
     from histozoo import pretrain as training  # torch comes with it
+    from histozoo import run_folder
     from histozoo.guard import dropped_steps
 
     run = training.run(
@@ -70,18 +71,10 @@ def pretrain(
         say=_say,
         **changes,
     )
-    _leave_group()
+    run_folder.leave_group()
     dropped = dropped_steps(run)
     told = f", {dropped:,} of its steps dropped: see dropped.jsonl" if dropped else ""
     out.print(f"done: {run}{told}\nnext: histozoo publish {run}", markup=False, soft_wrap=True)
-
-
-def _leave_group() -> None:
-    """Leaves the processes of torchrun: threads that still serve them at the end of the program abort it once in a while."""
-    import torch.distributed as dist
-
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
 
 
 @app.command()

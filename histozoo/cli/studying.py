@@ -16,7 +16,9 @@ from histozoo.experiment_values import overrides
 @app.command()
 def study(
     file: Annotated[Path, typer.Argument(help="TOML file, or the name of one of experiments/studies/.")],
-    preset: Annotated[str, typer.Option(help="small (two processor cores) or full (one GPU).")] = "small",
+    preset: Annotated[
+        str, typer.Option(help="small (two processor cores) or full (one GPU); of the ladder also many.")
+    ] = "small",
     data_root: Annotated[
         Path | None, typer.Option(help="Folder of the task folders; else $HISTOZOO_DATA.")
     ] = None,
@@ -34,24 +36,27 @@ def study(
 ) -> None:
     """Run a study; the same command continues a stopped one."""
     from histozoo import devices
-    from histozoo.studies import folder, run
+    from histozoo.studies import crew, folder, run
     from histozoo.studies.study_file import read
 
     named = Path("experiments/studies", file.name).with_suffix(".toml")
     if not file.exists() and file.parent == Path() and named.is_file():
         file = named  # in a clone, `study ladder` is enough
-    chosen = read(file, preset=preset, changed=overrides(settings or ()))
-    place = target or Path("runs/studies") / chosen.name
-    bench = folder.Bench(
-        out=place, data_root=data_root, cache=cache, device=str(devices.choose(device)), tell=_say
-    )
-    if not run.run(chosen, bench, command=_command(file, preset, settings or [])):
-        _say(
-            f"finished before, nothing to do; without {place / folder.DONE} its report is written anew from what was measured"
-        )
-    if report:
-        _say(f"copied into {report}: {', '.join(folder.publish(place, report))}")
-    _say(f"report: {place / 'report.html'}")
+    with crew.joined() as together:
+        chosen = read(file, preset=preset, changed=overrides(settings or ()))
+        place = target or Path("runs/studies") / chosen.name
+        bench = folder.Bench(out=place, data_root=data_root, cache=cache, tell=_say, crew=together)
+        if together.first:
+            bench.device = str(devices.choose(device))  # the others would look for it on the first one's
+        worked = run.run(chosen, bench, command=_command(file, preset, settings or []))
+        if not together.first:
+            return
+        if not worked:
+            again = f"without {place / folder.DONE} its report is written anew from what was measured"
+            _say(f"finished before, nothing to do; {again}")
+        if report:
+            _say(f"copied into {report}: {', '.join(folder.publish(place, report))}")
+        _say(f"report: {place / 'report.html'}")
 
 
 def _command(file: Path, preset: str, settings: list[str]) -> str:

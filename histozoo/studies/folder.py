@@ -15,6 +15,7 @@ from typing import Any
 
 from histozoo import __version__, durable, run_folder
 from histozoo.errors import IntegrityError, UsageError
+from histozoo.studies.crew import Crew
 
 HEAD = (
     "part", "task", "lineage", "setting", "model", "minus", "metric", "value", "low", "high", "p_holm", "detectable", "outcome",
@@ -42,6 +43,7 @@ class Bench:
         cache: Folder of decoded tiles and features.
         device: Where models run.
         tell: Receives a line per step.
+        crew: The processes that work on it together.
         before: Seconds of earlier starts.
         starts: Earlier starts.
     """
@@ -51,6 +53,7 @@ class Bench:
     cache: Path
     device: str = "cpu"
     tell: Callable[[str], None] = lambda line: None
+    crew: Crew = field(default_factory=Crew)
     before: float = 0.0
     starts: int = 0
     began: float = field(default_factory=time.monotonic)

@@ -128,11 +128,24 @@ def _ran(settings: Ladder, trained: Sequence[Rung], cells: Sequence[Cell]) -> tu
     return (
         f"{settings.architecture} from random weights by {', '.join(settings.recipes)}, seeds {seeds}, on the training tiles of "
         f"{', '.join(settings.train_tasks)}.",
+        *_together(settings, trained),
         f"Work of every training: that of {settings.tiles:,} tiles passing once through the trunk with supervised heads, counted in "
         "floating point operations of forward and backward passes; augmentation is not in it.",
         f"Judged by {', '.join(settings.protocols)} on {judged}, each tile predicted by a classifier that saw no tile of its group.",
         f"A method is the mean over its seeds. Intervals of values are 95 % over groups ({settings.resamples:,} resamples), those of "
         "differences over groups and seeds; Holm's correction is over all comparisons by one classifier.",
+    )
+
+
+def _together(settings: Ladder, trained: Sequence[Rung]) -> tuple[str, ...]:
+    """Returns how many processes trained a rung, where it was not always one."""
+    counts = sorted({r.processes for r in trained})
+    if counts == [1]:
+        return ()
+    spread = ", each holding a part of the weights" if settings.shard else ""
+    numbers = " or ".join(map(str, counts))
+    return (
+        f"Every training by {numbers} processes together{spread}; {settings.batch_size} tiles a step in all.",
     )
 
 

@@ -8,17 +8,22 @@ from collections.abc import Callable
 from typing import Any
 
 from histozoo import __version__, durable
+from histozoo.errors import UsageError
 from histozoo.studies import folder, machine
 from histozoo.studies.document import Document, Points, Section, html, markdown
 from histozoo.studies.folder import Bench
 from histozoo.studies.outcome import Outcome
 from histozoo.studies.study_file import Study
 
+SHARED = ("ladder",)
+"""Kinds of study that the processes of torchrun work on together."""
+
 
 def run(study: Study, bench: Bench, *, command: str = "") -> bool:
     """Measures what is not there yet and writes results.csv, results.json, plots, report.md, report.html and DONE.json.
 
-    A folder in which this study is finished, and its report whole, stays as it is.
+    A folder in which this study is finished, and its report whole, stays as it is. Of several processes (`crew.joined`) each must call it;
+    the first one decides and writes.
 
     Args:
         study: From `study_file.read`.
@@ -29,12 +34,34 @@ def run(study: Study, bench: Bench, *, command: str = "") -> bool:
         Whether there was anything to do.
 
     Raises:
-        UsageError: `HZ-F48`, the folder is in use; and what the evaluations raise.
+        UsageError: `HZ-F48`, the folder is in use; `HZ-U89`, several processes on a kind of study that one works on; and what the
+            evaluations raise.
         IntegrityError: `HZ-F44`, the folder holds another study.
         Interrupted: `HZ-F41`, a signal asked to stop; the same command goes on.
     """
-    if folder.finished(bench.out, study.facts()):
-        return False
+    if bench.crew.size > 1 and study.kind not in SHARED:
+        raise _alone(study, bench)
+    if not bench.crew.first:
+        return bench.crew.follow()
+    worked = not folder.finished(bench.out, study.facts())
+    if worked:
+        _work(study, bench, command)
+    bench.crew.dismiss(worked)
+    return worked
+
+
+def _alone(study: Study, bench: Bench) -> UsageError:
+    return UsageError(
+        "HZ-U89",
+        f"one process works on a study of kind {study.kind}",
+        expected=f"1 process; several on a study of kind {', '.join(SHARED)}",
+        got=f"{bench.crew.size} processes",
+        kept="nothing was started",
+        next_step="give the command without torchrun",
+    )
+
+
+def _work(study: Study, bench: Bench, command: str) -> None:
     with folder.opened(bench, study.facts()):
         found = _runner(study.kind)(study.settings, bench)
         bench.note()
@@ -64,7 +91,6 @@ def run(study: Study, bench: Bench, *, command: str = "") -> bool:
         for name, content in found.private.items():
             durable.write_bytes(bench.out / name, content)
         folder.finish(bench.out, files)
-    return True
 
 
 _MARKED = (

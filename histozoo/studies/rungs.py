@@ -40,6 +40,7 @@ class Rung:
         recipe: Its method.
         seed: Its seed.
         folder: The run.
+        processes: How many train it together, each on an equal part of every batch.
         steps, tiles: What it trained for; a tile seen twice counts twice.
         work: Units of work of one tile.
         curve: (step, mean balanced accuracy of the online probe or of its own heads) at every evaluation; empty before it is trained.
@@ -48,6 +49,7 @@ class Rung:
     recipe: str
     seed: int
     folder: Path
+    processes: int
     steps: int
     tiles: int
     work: float
@@ -57,60 +59,113 @@ class Rung:
 def train(settings: Ladder, bench: Bench) -> list[Rung]:
     """Trains what is not there yet, in the order of seeds, then methods: a ladder that is stopped has whole rungs.
 
-    All experiment files are written before the first training, so that other processes can train some of the rungs meanwhile.
+    All experiment files are written before the first training, so that other machines can train some of the rungs meanwhile. Several
+    processes train every rung together, on the batches of one: each takes its part of them.
 
     Raises:
+        UsageError: `HZ-F44` a run that is there has other batches, or was begun by another number of processes; `HZ-U43` a batch that
+            cannot be dealt out evenly.
         UsageError, IntegrityError, Interrupted: What `pretrain.run` raises.
     """
     planned = [_planned(settings, bench, r, seed) for seed in settings.seeds for r in settings.recipes]
-    return [_trained(rung, bench) for rung in planned]
+    trained = [_trained(rung, settings, bench) for rung in planned]
+    bench.crew.part()
+    return trained
 
 
 def _planned(settings: Ladder, bench: Bench, recipe: str, seed: int) -> Rung:
     """Returns a rung before it is trained, with its experiment file written."""
     said = fields(settings, recipe, seed)
-    work = work_per_tile(json.dumps(said)) / work_per_tile(json.dumps(fields(settings, SUPERVISED, seed)))
+    unit, own = (
+        json.dumps(fields(settings, r, settings.seeds[0])) for r in (SUPERVISED, recipe)
+    )  # alike for all seeds
+    work = work_per_tile(own) / work_per_tile(unit)
     steps = max(1, round(settings.tiles / (work * settings.batch_size)))
     every = max(1, steps // settings.evaluations)
+    folder = bench.out / "runs" / name(settings, recipe, seed)
+    processes = (_begun(folder) or (_dealt(settings, bench.crew.size), 0))[0]
     rung = Rung(
         recipe=recipe,
         seed=seed,
-        folder=bench.out / "runs" / name(settings, recipe, seed),
+        folder=folder,
+        processes=processes,
         steps=steps,
         tiles=steps * settings.batch_size,
         work=work,
         curve=(),
     )
+    said |= {"batch_size": max(1, settings.batch_size // processes)}
     text = toml({**said, "steps": steps, "eval_every": every, "save_every": every})
     durable.write_text(_experiment(rung, bench), text)
     return rung
 
 
-def _trained(rung: Rung, bench: Bench) -> Rung:
+def _trained(rung: Rung, settings: Ladder, bench: Bench) -> Rung:
     bench.say(f"{rung.recipe}, seed {rung.seed}: {rung.steps:,} steps")
-    folder = pretrain.run(
-        _experiment(rung, bench),
-        data_root=bench.data_root,
-        runs=rung.folder.parent,
-        device=bench.device,
-        say=bench.tell,
-    )
-    _require_one_process(folder)
+    done = (rung.folder / "final" / "DONE.json").exists()
+    _require_same(rung, settings, None if done else bench.crew.size)
+    places: dict[str, Any] = {
+        "experiment_path": str(_experiment(rung, bench)),
+        "data_root": None if bench.data_root is None else str(bench.data_root),
+        "runs": str(rung.folder.parent),
+        "device": "cpu" if bench.device == "cpu" else "auto",
+    }
+    if not done:  # a finished one is compared with what is asked for, which takes one process
+        bench.crew.call_to_train(**places)
+    folder = pretrain.run(**places, say=bench.tell)
     return replace(rung, folder=folder, curve=_curve(folder))
 
 
-def _require_one_process(folder: Path) -> None:
-    """Refuses a rung that several processes trained: each adds a batch to every step, and the rungs are compared at equal work."""
-    processes = json.loads((folder / "environment.json").read_text(encoding="utf-8"))["processes"]
-    if processes != 1:
+def _dealt(settings: Ladder, processes: int) -> int:
+    """Returns the number of processes, or refuses one that a batch cannot be dealt out to: the work would not be what was asked for."""
+    if settings.batch_size % processes:
+        raise UsageError(
+            "HZ-U43",
+            "a batch of the ladder cannot be dealt out evenly to these processes",
+            expected=f"a batch_size that {processes} divides",
+            got=settings.batch_size,
+            kept="nothing was trained",
+            next_step="start another number of processes, or change the batch for all rungs with --set batch_size=...",
+        )
+    return processes
+
+
+def _begun(folder: Path) -> tuple[int, int] | None:
+    """Returns by how many processes a run was begun, and its tiles of a step of all of them; None where there is no run."""
+    if not (folder / "experiment.json").exists():
+        return None
+    facts = (
+        json.loads((folder / f"{n}.json").read_text(encoding="utf-8")) for n in ("environment", "experiment")
+    )
+    environment, said = facts
+    processes = int(environment["processes"])
+    return processes, processes * int(said["batch_size"]) * int(said["accumulate"])
+
+
+def _require_same(rung: Rung, settings: Ladder, processes: int | None) -> None:
+    """Refuses a run on other batches than the rung's, since rungs are compared at equal work; and one that other `processes` began."""
+    if (begun := _begun(rung.folder)) is None:
+        return
+    before, batch = begun
+    if batch != settings.batch_size:
         raise UsageError(
             "HZ-F44",
-            "a rung of the ladder was trained by several processes, on more tiles than its work allows",
-            where=folder,
-            expected="1 process",
-            got=f"{processes} processes",
+            "a rung of the ladder was trained on batches of another size, so that its work is not that of the others",
+            where=rung.folder,
+            expected=f"{settings.batch_size} tiles a step, of all processes together",
+            got=f"{batch} by {before} process{'es' * (before > 1)}",
             kept="the run is untouched",
-            next_step="move it away and train it on one process; several GPUs share whole rungs out, one each",
+            next_step="move it away and give the command again; its file is trained by as many processes as it was written for",
+        )
+    if processes not in (None, before):
+        raise UsageError(
+            "HZ-F44",
+            "a rung of the ladder was begun by another number of processes",
+            where=rung.folder,
+            expected=f"{before}, as it was begun",
+            got=f"{processes}",
+            kept="the run is untouched",
+            next_step=f"give the command to {before}, or move the run away: it is then trained anew",
         )
 
 
@@ -140,6 +195,8 @@ def fields(settings: Ladder, recipe: str, seed: int) -> dict[str, Any]:
         "std": list(settings.std),
         "max_grad_norm": settings.max_grad_norm,
     }
+    if settings.shard:
+        said["shard"] = True
     if recipe in settings.lr:
         said["lr"] = settings.lr[recipe]
     if recipe in (SUPERVISED, "multitaskssl"):

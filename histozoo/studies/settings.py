@@ -147,7 +147,8 @@ class Ladder:
         protocols: Of `histozoo evaluate`, on frozen features.
         seeds: Each is of one training of every method, and of one random twin.
         tiles: Work of each training: as many tiles, passed once through the trunk with supervised heads.
-        px, pack_px, batch_size, precision, alpha, mean, std, max_grad_norm: As in an experiment.
+        px, pack_px, precision, shard, alpha, mean, std, max_grad_norm: As in an experiment.
+        batch_size: Tiles of a step, of all processes together.
         warmup_steps: Of the supervised recipes; the others warm up for a share of their steps.
         evaluations: Points of a training's curve.
         lr: Recipe -> learning rate, where it is not that of its preset.
@@ -165,6 +166,7 @@ class Ladder:
     pack_px: int = 128
     batch_size: int = 128
     precision: str = "fp32"
+    shard: bool = False
     alpha: float = 0.5
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.25, 0.25, 0.25)

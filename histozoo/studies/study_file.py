@@ -62,14 +62,17 @@ class Study:
     full: Settings | None = None
 
     def facts(self) -> dict[str, Any]:
-        """Returns what a second start in the same folder must agree with, as JSON types."""
+        """Returns what a second start in the same folder must agree with, as JSON types; `shard` where it is set, as in an experiment."""
+        settings = dataclasses.asdict(self.settings)
+        if not settings.get("shard", True):
+            del settings["shard"]
         return {
             "schema": 1,
             "study": self.name,
             "kind": self.kind,
             "preset": self.preset,
             "changed": dict(self.changed),
-            "settings": dataclasses.asdict(self.settings),
+            "settings": settings,
         }
 
 
