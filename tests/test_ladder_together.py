@@ -6,7 +6,10 @@ import json
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from histozoo import checkpoints, engine
 from histozoo.cli import app
 from histozoo.errors import UsageError
 from histozoo.studies import ladder
+from histozoo.studies.crew import Crew
 from histozoo.tasks import TASKS
 from tests.fakes.tasks import DRAWN, write_drawn
 from tests.fakes.tiles import write_table
@@ -248,3 +252,29 @@ def test_what_several_processes_cannot_do_is_refused_once(place: Path) -> None:
     assert "one process works on a study of kind multitask" in text and not (place / "other").exists()
     text = check_one_error(*start(place, "other", tiles=0), "HZ-U43")
     assert "'tiles'" in text
+
+
+def two_of_a_crew() -> tuple[Crew, Crew]:
+    store = torch.distributed.HashStore()
+    store.set_timeout(timedelta(seconds=0.05))
+    return Crew(store, rank=0, size=2), Crew(store, rank=1, size=2)
+
+
+def test_who_waits_does_so_for_longer_than_any_timeout_of_the_store() -> None:
+    first, second = two_of_a_crew()
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(second.follow)
+        time.sleep(0.5)
+        assert not answer.done()
+        first.dismiss(True)
+        assert answer.result(60) is True
+
+
+def test_the_first_failure_counts_and_ends_the_waiting() -> None:
+    first, second = two_of_a_crew()
+    assert second.fail(5) is None and first.fail(2) == 5 and second.fail(1) == 5
+    with pytest.raises(SystemExit):
+        second.follow()
+    with pytest.raises(SystemExit):
+        first.dismiss(True)
+    assert Crew().fail(2) is None and Crew().first

@@ -104,15 +104,15 @@ def _trained(rung: Rung, settings: Ladder, bench: Bench) -> Rung:
     bench.say(f"{rung.recipe}, seed {rung.seed}: {rung.steps:,} steps")
     done = (rung.folder / "final" / "DONE.json").exists()
     _require_same(rung, settings, None if done else bench.crew.size)
+    path = _experiment(rung, bench)
     places: dict[str, Any] = {
-        "experiment_path": str(_experiment(rung, bench)),
         "data_root": None if bench.data_root is None else str(bench.data_root),
         "runs": str(rung.folder.parent),
         "device": "cpu" if bench.device == "cpu" else "auto",
     }
     if not done:  # a finished one is compared with what is asked for, which takes one process
-        bench.crew.call_to_train(**places)
-    folder = pretrain.run(**places, say=bench.tell)
+        bench.crew.call_to_train(experiment_path=str(path), **places)
+    folder = pretrain.run(path, **places, say=bench.tell)
     return replace(rung, folder=folder, curve=_curve(folder))
 
 
