@@ -250,11 +250,13 @@ def test_of_what_is_no_net_it_is_said_how_many_nets_are_better_and_which_are_not
     answers = decide([*drawn, (dataclasses.replace(net, second=FLOOR), *around(-0.5))])
     told = follows({"dice": answers, "pq": answers})
     (colours,) = [line for line in told if COLOURS in line]
-    assert colours.startswith(f"By m, against {COLOURS}, of 2 nets: better 1, worse 0 (p < 0.05 after Holm's")
+    assert colours.startswith(
+        f"By m, against {COLOURS}: nets better on 1 of 2, worse on 0 (p < 0.05 after Holm's"
+    )
     assert colours.count("new (frozen encoder, trained on home") == 1 and "better: new" in colours
     (floor,) = [line for line in told if FLOOR in line]
-    assert "of 1 net: better 0, worse 1" in floor and "; worse: new (frozen encoder" in floor
-    assert [line for line in told if f"against {BASELINE}, of 1 net: better 1" in line] == [told[-1]]
+    assert "better on 0 of 1, worse on 1 (" in floor and "; worse: new (frozen encoder" in floor
+    assert [line for line in told if f"against {BASELINE}: nets better on 1 of 1" in line] == [told[-1]]
 
 
 def test_a_report_says_what_the_full_preset_sets_otherwise(tmp_path: Path) -> None:

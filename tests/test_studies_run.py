@@ -169,7 +169,9 @@ def test_segmentation_compares_starts_at_every_size(place: Path) -> None:
     gains = [r for r in rows(out) if r["minus"]]
     pairs = {(r["model"], r["minus"]) for r in gains}
     assert pairs == {(NAME, BASELINE), *itertools.product((NAME, BASELINE), (COLOURS, FLOOR))}
-    assert len(gains) == len(pairs) * len(sizes) * 2
+    assert len(gains) == (len(pairs) + 1) * len(
+        sizes
+    )  # by metrics that do not decide from random weights only
     for r in gains:
         metric, _, turned = r["metric"].partition(", ")
         first, second = (values[r[k], f"{r['task']} of glas", metric] for k in ("model", "minus"))
@@ -187,7 +189,7 @@ def test_segmentation_compares_starts_at_every_size(place: Path) -> None:
         if (r["model"], r["metric"], r["minus"]) == (FLOOR, "dice", "")
     }
     low = "{:.3f} [{:.3f}, {:.3f}]".format(*map(float, floor))
-    assert f"| {FLOOR} |  | {low} |" in text and f"By dice, against {COLOURS}, of 4 nets" in text
+    assert f"| {FLOOR} |  | {low} |" in text and f"By dice, against {COLOURS}: nets better on" in text
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
     measure(place, "segmentation", SEGMENTATION)  # finished: nothing is done
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == before

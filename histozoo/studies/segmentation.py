@@ -141,13 +141,12 @@ def _told(bench: Bench) -> Iterator[None]:
 def _asked(
     part: Part, encoders: dict[str, Encoder], settings: Segmentation, metric: str
 ) -> Iterator[tuple[Asked, float, Floats]]:
-    """Gives paired differences at every size on every test set: of each encoder from random weights, of each net from what is no net."""
+    """Gives differences at each size on each test set: encoders from random weights; by the metric that decides, nets from no net."""
     nets = {name: one.saw for name, one in encoders.items()} | {BASELINE: lambda _: False}
+    others = (BASELINE, COLOURS, FLOOR) if metric == settings.metrics[0] else (BASELINE,)
     for test, groups_N in part.scores.groups.items():
         lineage = part.scores.lineages[test]
-        for name, second in (
-            (n, s) for s in (BASELINE, COLOURS, FLOOR) for n in nets if (n, s) != (BASELINE, BASELINE)
-        ):
+        for name, second in ((n, s) for s in others for n in nets if (n, s) != (BASELINE, BASELINE)):
             first_by, second_by = (part.curve(n, test_set=test, metric=metric) for n in (name, second))
             for size, values_SN in first_by.items():
                 gain_SN = (values_SN - second_by[size]) * (-1 if less_is_better(metric) else 1)

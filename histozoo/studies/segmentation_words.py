@@ -47,10 +47,7 @@ def _count_of(answers: Sequence[Answer], second: str) -> str:
         return f"Against {second}: no comparison counts."
     better, worse, open_ = ([a for a in some if a.outcome == word(a)] for word in _OUTCOMES)
     sure = f"p < 0.05 after Holm's correction over {some[0].family} comparisons by {some[0].metric}"
-    nets = f"{len(some)} net{'s' * (len(some) > 1)}"
-    text = (
-        f"By {some[0].metric}, against {second}, of {nets}: better {len(better)}, worse {len(worse)} ({sure})"
-    )
+    text = f"By {some[0].metric}, against {second}: nets better on {len(better)} of {len(some)}, worse on {len(worse)} ({sure})"
     named = {"worse": worse} | ({"better": better} if len(better) <= len(open_) else {"no winner": open_})
     return text + "".join(f"; {word}: {_names(which)}" for word, which in named.items() if which) + "."
 
