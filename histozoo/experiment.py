@@ -11,6 +11,7 @@ from typing import Any
 
 from histozoo.errors import UsageError
 from histozoo.experiment_values import check_keys, convert, fill, read_toml, table, wrong
+from histozoo.ranges import PART, POSITIVE
 from histozoo.registry import check_name
 
 
@@ -227,9 +228,11 @@ def _check_crops(crops: dict[str, Any], where: object) -> dict[str, Any]:
     )
     # What is not said is not written: a record without bounds in micrometres per pixel is as it was before there were any.
     key = "mpp" if crops["mpp"] else "local_area"
-    checked[key] = convert(key, "tuple[float, float]", crops[key], where) if crops[key] else ()
-    if "mpp" in checked and not 0 < checked["mpp"][0] <= checked["mpp"][1]:
-        raise wrong("mpp", crops["mpp"], "two numbers above 0, the smaller first", where)
+    within = POSITIVE if key == "mpp" else PART
+    pair = convert(key, "tuple[float, float]", crops[key], where, within=within) if crops[key] else ()
+    if pair and pair[0] > pair[1]:
+        raise wrong(key, crops[key], f"two numbers {within}, the smaller first", where)
+    checked[key] = pair
     if checked["global_views"] not in (1, 2):
         raise wrong("global_views", checked["global_views"], "1 or 2", where)
     if checked["local_views"] < 0 or (checked["local_views"] > 0) != (checked["local_px"] > 0):

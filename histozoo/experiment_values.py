@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from histozoo.errors import UsageError
-from histozoo.ranges import BELOW_ONE, COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range
+from histozoo.ranges import BELOW_ONE, COUNT, NOT_NEGATIVE, PART, POSITIVE, SHARE, Range
 
 _CHOICES = {
     "precision": ("bf16", "fp32"),
@@ -150,7 +150,7 @@ _RANGES = {
     "alpha": Range(),
     "std": POSITIVE,
     "mean": Range(),
-    "area": Range(least=0, most=1, without_least=True),
+    "area": PART,
     "aspect": COUNT,
 }
 """Ranges of the keys at the top of an experiment; those of its tables stand beside the settings themselves."""

@@ -44,6 +44,8 @@ POSITIVE = Range(least=0, without_least=True)
 NOT_NEGATIVE = Range(least=0)
 COUNT = Range(least=1)
 SHARE = Range(least=0, most=1)
+PART = Range(least=0, most=1, without_least=True)
+"""Of a share of something that must be seen at all."""
 BELOW_ONE = Range(least=0, most=1, without_most=True)
 """Of a share that may be 0 and must leave something: a moment's decay, the unlabelled part of a batch."""
 
