@@ -24,7 +24,7 @@ HEAD = (
 """Columns of results.csv; `minus` is blank where the value is no difference; `low`, `high` are the 95 % interval over groups, of mean ranks
 over tasks and groups."""
 
-LARGEST = 400_000
+LARGEST = 300_000
 """Bytes of a report that is put into a repository."""
 
 DONE = "DONE.json"
