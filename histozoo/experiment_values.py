@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from histozoo.errors import UsageError
-from histozoo.ranges import BELOW_ONE, COUNT, NOT_NEGATIVE, PART, POSITIVE, SHARE, Range
+from histozoo.ranges import BELOW_ONE, COUNT, NOT_NEGATIVE, PART, POSITIVE, SEED, SHARE, Range
 
 _CHOICES = {
     "precision": ("bf16", "fp32"),
@@ -133,8 +133,6 @@ _RANGES = {
     ),
     **dict.fromkeys(
         (
-            "seed",
-            "split_seed",
             "warmup_steps",
             "head_warmup_steps",
             "transplant_batches",
@@ -147,6 +145,7 @@ _RANGES = {
         ("max_grad_norm", "head_lr_factor", "head_warmup_lr", "colour", "stain", "ssl_weight"), NOT_NEGATIVE
     ),
     **dict.fromkeys(("momentum", "unlabelled_share"), BELOW_ONE),
+    **dict.fromkeys(("seed", "split_seed"), SEED),
     "alpha": Range(),
     "std": POSITIVE,
     "mean": Range(),

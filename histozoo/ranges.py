@@ -29,13 +29,15 @@ class Range:
         """Returns whether the number is one of them; NaN and infinity never are."""
         low = value > self.least if self.without_least else value >= self.least
         high = value < self.most if self.without_most else value <= self.most
-        return math.isfinite(value) and low and high
+        return (
+            low and high and abs(value) != math.inf and value == value
+        )  # math.isfinite fails on large integers
 
     def __str__(self) -> str:
         if not math.isfinite(self.least):
             return "finite"
         if math.isfinite(self.most):
-            ends = (("above " if self.without_least else "") + f"{self.least:g}", f"{self.most:g}")
+            ends = (("above " if self.without_least else "") + f"{self.least:g}", f"{self.most:.10g}")
             return f"{ends[0]} to {'below ' if self.without_most else ''}{ends[1]}"
         return f"{'above' if self.without_least else 'at least'} {self.least:g}"
 
@@ -46,6 +48,8 @@ COUNT = Range(least=1)
 SHARE = Range(least=0, most=1)
 PART = Range(least=0, most=1, without_least=True)
 """Of a share of something that must be seen at all."""
+SEED = Range(least=0, most=2**32 - 1)
+"""What numpy's global generator takes, which the training loop seeds, too."""
 BELOW_ONE = Range(least=0, most=1, without_most=True)
 """Of a share that may be 0 and must leave something: a moment's decay, the unlabelled part of a batch."""
 

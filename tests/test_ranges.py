@@ -116,6 +116,7 @@ def test_every_preset_and_every_default_lies_in_its_range(name: str, preset: str
         ("std", [0.2, 0.0, 0.2]),
         ("mean", [0.5, math.nan, 0.5]),
         ("alpha", math.nan),
+        *((key, v) for key in ("seed", "split_seed") for v in (-1, 2**32, 10**400)),
     ],
 )
 def test_numbers_at_the_top_of_an_experiment_are_held_to_their_range(key: str, value: Any) -> None:

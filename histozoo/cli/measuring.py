@@ -52,6 +52,7 @@ def evaluate(
         list[int] | None,
         typer.Option(
             min=0,
+            max=2**32 - 1,  # histozoo.ranges.SEED
             help="Of folds, splits and fits, 0 where left out; may be repeated for finetune_ and slides_.",
         ),
     ] = None,

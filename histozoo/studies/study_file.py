@@ -11,6 +11,7 @@ from typing import Any
 
 from histozoo.errors import UsageError
 from histozoo.experiment_values import check_keys, read_toml
+from histozoo.ranges import SEED, Range
 from histozoo.studies.settings import KINDS, Settings
 
 _TEXTS = ("name", "kind", "title", "question", "source", "expected")
@@ -24,8 +25,6 @@ _CHOICES = {
     "protocol": ("linear_svm", "logistic", "knn"),
 }
 _LEAST = {
-    "seed": 0,
-    "seeds": 0,
     "per_group": 0,
     "top_k": 0,
     "stride": 0,
@@ -132,8 +131,9 @@ def _typed(key: str, kind: str, value: Any, where: Path) -> Any:
     types: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
     good = isinstance(value, types[kind]) and (kind == "bool" or not isinstance(value, bool))
     good = good and value in _CHOICES.get(key, (value,)) and (value != "")
-    if not good or (kind == "int" and value < _LEAST.get(key, 1)) or (kind == "float" and not value > 0):
-        expected = f"{kind}, {_LEAST.get(key, 1)} or more" if kind == "int" else kind
+    within = SEED if key in ("seed", "seeds") else Range(least=_LEAST.get(key, 1))
+    if not good or (kind == "int" and not within.holds(value)) or (kind == "float" and not value > 0):
+        expected = f"{kind}, {within}" if kind == "int" else kind
         raise _wrong(key, value, " or ".join(_CHOICES.get(key, (expected,))), where)
     return float(value) if kind == "float" else value
 
