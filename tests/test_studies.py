@@ -17,7 +17,7 @@ from histozoo.errors import HistozooError, IntegrityError, UsageError
 from histozoo.evaluate.multiple import p_value
 from histozoo.evaluate.verdicts import NO_WINNER
 from histozoo.studies import folder
-from histozoo.studies.comparing import NOT_CALLED, Asked, decide, sentences
+from histozoo.studies.comparing import NOT_CALLED, Asked, decide, frail, sentences
 from histozoo.studies.document import Document, Plot, Points, Section, Table, html, markdown
 from histozoo.studies.drawing import Dot, curves, forest
 from histozoo.studies.multitask import pairs
@@ -213,6 +213,17 @@ def test_too_few_groups_are_told_and_seen_lineages_are_not() -> None:
     answers = decide([(asked("few", n_groups=5), *around(0.5)), (asked("seen", seen=True), *around(0.5))])
     (said,) = sentences(answers)
     assert "few is +0.500" in said and "from 5 groups: not called" in said and "better" not in said
+
+
+def test_a_call_that_no_sign_test_of_so_few_groups_could_have_made_is_told() -> None:
+    eight = decide(
+        [(asked("eight", n_groups=8), *around(0.5)), *((asked(f"b{i}"), *around(0.0, i)) for i in range(9))]
+    )
+    (said,) = frail(eight)
+    assert eight[0].outcome == "new" and "on eight rests on" in said and "p = 0.0078 at best" in said
+    assert "over 10 comparisons" in said
+    assert frail(decide([(asked("eight", n_groups=8), *around(0.5))])) == ()
+    assert frail(decide([(asked("many"), *around(0.5)), (asked("eight", n_groups=8), *around(0.0))])) == ()
 
 
 def test_what_too_few_groups_gave_is_one_sentence_and_no_impossible_difference_is_offered() -> None:

@@ -138,6 +138,19 @@ def sentences(answers: Iterable[Answer], *, of: str = "tasks") -> list[str]:
     return found
 
 
+def frail(answers: Iterable[Answer]) -> tuple[str, ...]:
+    """Returns a sentence for every place where somebody was called better and groups are so few that no sign test of them could have."""
+    told = {}
+    for a in answers:
+        if a.counts and a.outcome in (a.first, a.second) and a.family * 2 / 2**a.n_groups >= ALPHA:
+            told[a.place] = (
+                f"That somebody is called better on {a.place} rests on Student's law for a mean over {a.n_groups} groups: a sign test of "
+                f"so few, p = {2 / 2**a.n_groups:.4f} at best, would not have called anybody after the correction over {a.family} "
+                "comparisons."
+            )
+    return tuple(told.values())
+
+
 def _sentence(some: Sequence[Answer], of: str) -> str:
     a = some[0]
     better, worse, open_ = ([x for x in some if x.outcome == word] for word in (a.first, a.second, NO_WINNER))

@@ -14,7 +14,7 @@ from histozoo.evaluate.compare.standings import METRICS, Standings, resampled, s
 from histozoo.evaluate.encoders import Encoder, encoder
 from histozoo.evaluate.resampling import Floats
 from histozoo.studies import rungs
-from histozoo.studies.comparing import Answer, Asked, decide, sentences
+from histozoo.studies.comparing import Answer, Asked, decide, frail, sentences
 from histozoo.studies.document import Block, Plot, Section, Table
 from histozoo.studies.drawing import Dot, curves, forest
 from histozoo.studies.folder import Bench
@@ -57,7 +57,7 @@ def run(settings: Ladder, bench: Bench) -> Outcome:
         clean=(_work(trained), *(_section(s, answers) for s in found)),
         marked=tuple(_section(s, (), marked=True) for s in told_apart),
         follows=tuple(sentences(answers)),
-        limits=_limits(settings),
+        limits=(*_limits(settings), *frail(answers)),
         facts={
             "rungs": [
                 {**vars(r), "folder": r.folder.name, "curve": [list(p) for p in r.curve]} for r in trained

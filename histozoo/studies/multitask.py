@@ -14,7 +14,7 @@ from histozoo.evaluate.compare.plan import RANDOM_SEEDS, Plan, columns
 from histozoo.evaluate.compare.standings import METRICS, Standings, offered, resampled, standings
 from histozoo.evaluate.compare.table import crowned
 from histozoo.evaluate.resampling import Floats
-from histozoo.studies.comparing import Answer, Asked, decide, sentences
+from histozoo.studies.comparing import Answer, Asked, decide, frail, sentences
 from histozoo.studies.document import Block, Plot, Section, Table
 from histozoo.studies.drawing import Dot, forest
 from histozoo.studies.folder import Bench
@@ -70,6 +70,7 @@ def run(settings: Multitask, bench: Bench) -> Outcome:
         ),
         limits=(
             *_limits(settings),
+            *frail(answers["clean"]),
             *(
                 f"{label} on {task} has no number: {why}."
                 for (label, task), why in measured.undefined.items()

@@ -10,7 +10,7 @@ from histozoo.evaluate.resampling import Estimate
 from histozoo.evaluate.segment.curves import estimate, of_groups
 from histozoo.evaluate.segment.pictures import SETS
 from histozoo.evaluate.segment.report import summarise
-from histozoo.studies.comparing import Answer
+from histozoo.studies.comparing import Answer, frail
 from histozoo.studies.document import Block, Plot, Section, Table
 from histozoo.studies.drawing import curves
 from histozoo.studies.named import Named
@@ -55,7 +55,7 @@ def outcome(
         clean=tuple(sections[False]),
         marked=tuple(sections[True]),
         follows=follows(answers),
-        limits=LIMITS,
+        limits=(*LIMITS, *frail(answers[settings.metrics[0]])),
         facts={"parts": [_summary(p, settings) for p in parts]},
     )
 
