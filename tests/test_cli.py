@@ -283,9 +283,9 @@ def test_options_arrive(
     signature = inspect.signature(getattr(importlib.import_module(module), name))
     seen: dict[str, Any] = {}
 
-    def stand_in(*args: Any, **kwargs: Any) -> str:
+    def stand_in(*args: Any, **kwargs: Any) -> Path:
         seen.update(signature.bind(*args, **kwargs).arguments)
-        return "done"
+        return Path("done")
 
     monkeypatch.setattr(target, stand_in)
     monkeypatch.setattr(making, "_glance", lambda *_: None)  # there is no such experiment

@@ -105,8 +105,8 @@ def train(file: Path, runs: str, *, workers: int, dies_at: int | None = None) ->
     """Runs the experiment as `histozoo pretrain` does; with `dies_at` this process kills itself when that step begins."""
     build = pretrain.build_recipe
 
-    def mortal(*args: Any) -> Any:
-        recipe = build(*args)
+    def mortal(*args: Any, **options: Any) -> Any:
+        recipe = build(*args, **options)
         begin: Callable[[int], None] = recipe.on_step
 
         def on_step(step: int) -> None:

@@ -117,7 +117,9 @@ def test_list_audit_and_training_data_say_alike_on_what_is_not_checked() -> None
     text = console.export_text()
     assert "permissive" not in text and "weights trained on it: other (a licence that is not checked)" in text
     split = SimpleNamespace(train=[0], to_json=lambda: "{}")
-    prepared: Any = SimpleNamespace(task=task, labels_N=[0], groups=["g"], split=split, fingerprint="f")
+    prepared: Any = SimpleNamespace(
+        task=task, labels_N=[0], groups=["g"], split=split, fingerprint="f", packed_mpp=None
+    )
     assert training_data.describe(prepared)["licence"] == task.stated_licence
 
 

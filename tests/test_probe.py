@@ -180,7 +180,7 @@ def test_i63_random_labels_are_not_learnt_from_other_tiles_of_the_group():
 
 def test_i63_fewer_groups_than_folds_are_refused():
     f_ND, labels_N = blobs(n=40, d=5, classes=2)
-    with pytest.raises(UsageError, match="HZ-I63 fewer groups than folds") as caught:
+    with pytest.raises(UsageError, match="HZ-I63 fewer groups than the 5 folds") as caught:
         probe(f_ND, labels_N, np.arange(40) % 4, seed=0)
     assert caught.value.expected == "at least 5 groups"
     assert caught.value.got == "4 groups, 40 tiles"
