@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from histozoo.data.ssl_views import SSLViews, multi_crop, one_view, two_views
 from histozoo.data.views import Views
 from histozoo.errors import UsageError
 from histozoo.experiment import Experiment
-from histozoo.recipes import LABELLED, OBJECTIVES, RECIPES, Recipe, parts
+from histozoo.recipes import LABELLED, OBJECTIVES, PRESETS, RECIPES, Recipe, parts
 from histozoo.recipes.multitask import Multitask
 from histozoo.recipes.multitaskssl import MultitaskSSL, Settings
 
@@ -52,8 +53,27 @@ def build_recipe(
     return recipe.to(memory_format=torch.channels_last)
 
 
+def check_recipe(experiment: Experiment, classes: Mapping[str, int]) -> None:
+    """Refuses recipe, views and architecture that do not go together: builds all of it without memory, before a tile is opened.
+
+    Bounds in micrometres per pixel need those of the tiles: `unlabelled_views` holds them when these are known.
+
+    Args:
+        experiment: As resolved, passed by `check_start`.
+        classes: As in `build_recipe`.
+
+    Raises:
+        UsageError: `HZ-U86`, `HZ-U87`, as `build_recipe`.
+    """
+    views = {key: value for key, value in experiment.own.get("views", {}).items() if key != "mpp"}
+    own = {**experiment.own, **({"views": views} if views else {})}
+    with torch.device("meta"):
+        build_recipe(dataclasses.replace(experiment, init="random", own=own), classes)
+
+
 def _self_supervised(name: str, trunk: nn.Module, e: Experiment, tile_mpp: Span | None) -> Recipe:
     make: Any = RECIPES[name]
+    make.check_backbone(trunk)  # first: no other views would help
     recipe: Recipe = make(
         trunk,
         views=unlabelled_views(e, tile_mpp),
@@ -74,8 +94,10 @@ def unlabelled_views(e: Experiment, tile_mpp: Span | None = None) -> SSLViews:
         tile_mpp: As in `build_recipe`. Local crops get the same bounds as the global ones: they show less tissue, not other magnifications.
 
     Raises:
-        UsageError: `HZ-U86`, an operation of another name, or bounds in micrometres per pixel that no crop of the tiles keeps.
+        UsageError: `HZ-U86`, an operation of another name, local crops larger than the global views, or bounds in micrometres per pixel
+            that no crop of the tiles keeps.
     """
+    _check_local(e)
     strengths = dict(e.own["views"])
     bounds = strengths.pop("mpp", None)
     many, local, local_px = (strengths.pop(key) for key in ("global_views", "local_views", "local_px"))
@@ -90,6 +112,24 @@ def unlabelled_views(e: Experiment, tile_mpp: Span | None = None) -> SSLViews:
         return two_views(e.train_px, e.mean, e.std, asymmetric=asymmetric, **strengths)
     look: dict[str, Any] = {"mean": e.mean, "std": e.std, "asymmetric": asymmetric, "local_area": area}
     return multi_crop(e.train_px, local_px, local, **look, **strengths)
+
+
+def _check_local(e: Experiment) -> None:
+    """Refuses local crops on more pixels than the global views: they are to show less of a tile at the same magnifications."""
+    local_px = e.own["views"]["local_px"]
+    if local_px <= e.train_px:
+        return
+    preset = PRESETS[e.recipe][e.preset].get("views", {}).get("local_px")
+    raise UsageError(
+        "HZ-U86",
+        "local crops are larger than the global views",
+        where="views, local_px",
+        expected=f"local_px of at most train_px = {e.train_px}; half of it is usual",
+        got=f"local_px = {local_px}" + (f", as preset {e.preset!r} has it" if local_px == preset else ""),
+        kept="nothing was trained",
+        next_step="set local_px in [views] (for a transformer a multiple of its patch), or local_views = 0 and local_px = 0 for none, "
+        "or raise train_px",
+    )
 
 
 def _asked_crops(e: Experiment, tile_mpp: Span | None) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from histozoo import (
     unlabelled_data,
 )
 from histozoo import experiment as experiments
-from histozoo.assemble import build_recipe, check_start, unlabelled_views
+from histozoo.assemble import build_recipe, check_recipe, check_start, unlabelled_views
 from histozoo.data.resolution import Span
 from histozoo.data.streamed import Mixable
 from histozoo.data.views import normalise
@@ -90,6 +90,7 @@ def run(
     folder = Path(runs) / "-without-".join([experiment.name, *leave_out])
     check_start(experiment)
     check_resolutions(experiment, kept, leave_out)
+    check_recipe(experiment, {t.name: len(t.classes) for t in kept})
     parents = candidate.parents_of(experiment.settings())
     settings = {**experiment.settings(), "leave_out": list(leave_out), "parents": parents}
     if parents:

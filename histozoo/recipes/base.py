@@ -22,6 +22,14 @@ class Recipe(nn.Module, ABC):
     uniforms: int
     """Uniform numbers that each sample brings for its views and masks."""
 
+    @classmethod
+    def check_backbone(cls, backbone: nn.Module) -> None:
+        """Refuses a backbone that the objective cannot train, whatever its views; most take any.
+
+        Raises:
+            UsageError: `HZ-U87`, with the reason.
+        """
+
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Returns `{"loss": scalar, ...}`; further scalars are logged."""

@@ -139,7 +139,7 @@ class IBOT(Recipe):
         seed: int,
     ) -> None:
         super().__init__()
-        vit.require(backbone, name="ibot")
+        self.check_backbone(backbone)
         parts.check(backbone, views, name="ibot", least=max(2, settings.global_views))
         self.rows, self.columns = vit.grid(backbone, parts.sides(views)[0])
         self.backbone, self.views, self.settings = backbone, views, settings
@@ -163,6 +163,11 @@ class IBOT(Recipe):
         return parts.PrototypeHead(
             parts.width(self.backbone), hidden=s.hidden, bottleneck=s.bottleneck, outputs=s.outputs
         )
+
+    @classmethod
+    def check_backbone(cls, backbone: nn.Module) -> None:
+        """Refuses what is no plain vision transformer (`HZ-U87`)."""
+        vit.require(backbone, name="ibot")
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the loss of `tiles` uint8 `[B, H, W, 3]` with uniform numbers `u` `[B, uniforms]`, and its three terms."""

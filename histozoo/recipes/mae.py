@@ -130,7 +130,7 @@ class MAE(Recipe):
         seed: int,
     ) -> None:
         super().__init__()
-        vit.require(backbone, name="mae")
+        self.check_backbone(backbone)
         parts.check(backbone, views, name="mae", least=1, most=1)
         (px,) = parts.sides(views)
         self.backbone, self.views, self.settings = backbone, views, settings
@@ -159,6 +159,11 @@ class MAE(Recipe):
         blocks = [Block(wide, s.decoder_heads, mlp_ratio=4, qkv_bias=True) for _ in range(s.decoder_depth)]
         self.decoder = nn.Sequential(*blocks, nn.LayerNorm(wide), nn.Linear(wide, 3 * self.side**2))
         self.register_buffer("positions_LE", positions(rows, rows, wide))
+
+    @classmethod
+    def check_backbone(cls, backbone: nn.Module) -> None:
+        """Refuses what is no plain vision transformer (`HZ-U87`)."""
+        vit.require(backbone, name="mae")
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the loss of `tiles` uint8 `[B, H, W, 3]` with uniform numbers `u` `[B, uniforms]`."""

@@ -264,8 +264,9 @@ def refuse(what: str, *, got: object, expected: object, next_step: str) -> Usage
 
 def sides(views: ManyViews) -> list[int]:
     """Returns the side in pixels of each view, by making the views of one black tile."""
-    tile = torch.zeros(1, 32, 32, 3, dtype=torch.uint8)
-    return [int(x.shape[-1]) for x in views(tile, torch.full((1, views.uniforms), 0.5))]
+    with torch.device("cpu"):  # also where the recipe around them is built without memory
+        tile = torch.zeros(1, 32, 32, 3, dtype=torch.uint8)
+        return [int(x.shape[-1]) for x in views(tile, torch.full((1, views.uniforms), 0.5))]
 
 
 def check(backbone: nn.Module, views: ManyViews, *, name: str, least: int, most: int | None = None) -> None:
