@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,20 +159,47 @@ def resolve(raw: dict[str, Any], *, where: object = "") -> Experiment:
     recipe = tag.partition("_")[0]
     preset = _preset(recipe, values["preset"], where)
     own = OWN.get(recipe, _SELF_SUPERVISED)
+    _check_recipe_keys(raw, recipe, where)
     check_keys(raw, {*_COMMON, *own}, where)
     named = {"architecture": architecture, "recipe": recipe}
     given = {key: table(key, raw.get(key, {}), where) for key, k in own.items() if k == "table"}
     tables = {key: {**preset.get(key, {}), **said} for key, said in given.items()}
-    if given.get("views", {}).get("mpp"):
+    if "mpp" in given.get("views", {}):
         tables["views"] = _bounded(tables["views"], given["views"], where)
     values = {**preset, **named, **values, **tables}
     if recipe not in OWN:
         values |= {key: values.get(key) or () for key in ("tasks", "watch")}
     checked = {key: convert(key, kind, values.get(key), where) for key, kind in {**_COMMON, **own}.items()}
+    for key in ("tasks", "watch"):
+        named_twice = [name for name, n in Counter(checked.get(key, ())).items() if n > 1]
+        if named_twice:
+            raise wrong(key, named_twice, "each task once", where)
     if checked["tasks"] == () and not tables.get("unlabelled"):
         raise wrong("tasks", values.get("tasks"), "at least one task, or [unlabelled] sources", where)
     checked |= _fill_tables(checked.get("ssl", recipe), tables, where)
     return Experiment(**{key: checked.pop(key) for key in _COMMON}, own=checked)
+
+
+def _check_recipe_keys(raw: Mapping[str, Any], recipe: str, where: object) -> None:
+    """Refuses a key that only other recipes have, and says which; of a word that no recipe knows nothing is said here."""
+    from histozoo.recipes import PRESETS
+
+    for key in raw:
+        having = [name for name in PRESETS if key in OWN.get(name, _SELF_SUPERVISED)]
+        if not having or recipe in having or key in _COMMON:
+            continue
+        expected, instead = f"such a key in experiments of {', '.join(having)}", "or name such a recipe"
+        if key == "watch":
+            expected = "none: a recipe with labels is measured by its own heads on the validation tiles of its own tasks"
+            instead = "and measure the finished run on other tasks with histozoo evaluate"
+        raise UsageError(
+            "HZ-U42",
+            f"recipe {recipe} has no experiment key {key!r}",
+            where=where,
+            expected=expected,
+            got=key,
+            next_step=f"remove the key, {instead}",
+        )
 
 
 def _fill_tables(recipe: str, tables: dict[str, dict[str, Any]], where: object) -> dict[str, Any]:
@@ -188,7 +216,7 @@ def _fill_tables(recipe: str, tables: dict[str, dict[str, Any]], where: object) 
     asymmetric = bool(crops["asymmetric"])
     unset = {
         "px",
-        *(_AREAS if crops["mpp"] else ()),
+        *(_AREAS if crops["mpp"] is not None else ()),
         *({"blur_p", "solarise_p"} - views.keys() if asymmetric else ()),
     }
     strengths = {f.name: f for f in dataclasses.fields(View) if f.name not in unset}
@@ -203,7 +231,7 @@ def _fill_tables(recipe: str, tables: dict[str, dict[str, Any]], where: object) 
 
 
 _CROPS: dict[str, Any] = {
-    "global_views": 2, "local_views": 0, "local_px": 0, "local_area": (), "asymmetric": False, "without": (), "mpp": (),
+    "global_views": 2, "local_views": 0, "local_px": 0, "local_area": (), "asymmetric": False, "without": (), "mpp": None,
 }  # fmt: skip
 """What an experiment says of its views as a whole: how many and how large, whether the two global ones differ, what is left out, and
 between which micrometres per pixel they lie, which says of their areas what `area` and `local_area` would."""
@@ -223,13 +251,14 @@ def _bounded(views: dict[str, Any], given: Mapping[str, Any], where: object) -> 
 def _check_crops(crops: dict[str, Any], where: object) -> dict[str, Any]:
     kinds = {"global_views": "int", "local_views": "int", "local_px": "int", "asymmetric": "bool"}
     checked = {key: convert(key, kind, crops[key], where) for key, kind in kinds.items()}
-    checked["without"] = (
-        convert("without", "tuple[str, ...]", crops["without"], where) if crops["without"] else ()
-    )
+    unsaid: tuple[Any, ...] = ([], ())  # as a record writes them; 0 and false are values, and wrong ones
+    names = crops["without"]
+    checked["without"] = () if names in unsaid else convert("without", "tuple[str, ...]", names, where)
     # What is not said is not written: a record without bounds in micrometres per pixel is as it was before there were any.
-    key = "mpp" if crops["mpp"] else "local_area"
+    key = "local_area" if crops["mpp"] is None else "mpp"
     within = POSITIVE if key == "mpp" else PART
-    pair = convert(key, "tuple[float, float]", crops[key], where, within=within) if crops[key] else ()
+    said = key == "mpp" or crops[key] not in unsaid
+    pair = convert(key, "tuple[float, float]", crops[key], where, within=within) if said else ()
     if pair and pair[0] > pair[1]:
         raise wrong(key, crops[key], f"two numbers {within}, the smaller first", where)
     checked[key] = pair

@@ -127,3 +127,37 @@ def test_every_recipe_is_looked_at_without_memory_and_without_the_resolution_of_
     )
     check_start(e)
     check_recipe(e, {"a": 2})
+
+
+@pytest.mark.parametrize("key", ["mpp", "local_area", "without"])
+@pytest.mark.parametrize("value", [0.0, 0, False, ""])
+def test_nothing_in_the_place_of_a_list_is_a_wrong_value_and_not_its_absence(key: str, value: object) -> None:
+    raw = {"name": "test_resnet.dino_x", "tasks": ["a"], "preset": "small"}
+    with pytest.raises(UsageError, match=f"HZ-U43 experiment key '{key}' has a wrong value"):
+        experiment.resolve({**raw, "views": {key: value}})
+
+
+def test_empty_bounds_are_refused_and_other_empty_lists_are_as_a_record_writes_them() -> None:
+    raw = {"name": "test_resnet.dino_x", "tasks": ["a"], "preset": "small"}
+    with pytest.raises(UsageError, match="HZ-U43 experiment key 'mpp'") as caught:
+        experiment.resolve({**raw, "views": {"mpp": []}})
+    assert caught.value.got == "[]" and "above 0" in caught.value.expected
+    e = experiment.resolve({**raw, "views": {"local_area": [], "without": []}})
+    assert e == experiment.resolve(raw)
+
+
+@pytest.mark.parametrize("key", ["tasks", "watch"])
+def test_a_task_named_twice_is_refused(key: str) -> None:
+    raw: dict[str, Any] = {"name": "test_resnet.dino_x", "tasks": ["a"], "preset": "small"}
+    with pytest.raises(UsageError, match=f"HZ-U43 experiment key '{key}'") as caught:
+        experiment.resolve({**raw, key: ["b", "c", "b"]})
+    assert (caught.value.got, caught.value.expected) == ("['b']", "each task once")
+
+
+def test_a_key_of_other_recipes_is_told_with_those_that_have_it() -> None:
+    raw: dict[str, Any] = {"name": "test_resnet.dino_x", "tasks": ["a"], "preset": "small"}
+    with pytest.raises(
+        UsageError, match="HZ-U42 recipe dino has no experiment key 'head_lr_factor'"
+    ) as caught:
+        experiment.resolve({**raw, "head_lr_factor": 2.0})
+    assert caught.value.expected.endswith("of multitask, multitaskssl")

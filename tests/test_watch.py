@@ -150,5 +150,8 @@ def test_what_cannot_be_watched_is_refused_before_anything_is_written(
 
 
 def test_a_recipe_with_heads_of_its_own_has_nothing_to_watch(place: Path) -> None:
-    with pytest.raises(UsageError, match="HZ-U42 unknown experiment key 'watch'"):
+    with pytest.raises(UsageError, match="HZ-U42 recipe multitask has no experiment key 'watch'") as caught:
         experiment.read(place / "test_resnet.multitask_drawn.toml", watch=["drawn_nuclei"])
+    assert "by its own heads" in caught.value.expected and "histozoo evaluate" in caught.value.next_step
+    with pytest.raises(UsageError, match="HZ-U42 recipe multitaskssl has no"):
+        experiment.resolve({"name": "test_resnet.multitaskssl_x", "preset": "small", "watch": ["a"]})
