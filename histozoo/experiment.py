@@ -100,6 +100,8 @@ _DEFAULTS: dict[str, Any] = {
     "accumulate": 1, "precision": "bf16", "shard": False,
     "eval_every": 500, "save_every": 500, "corpus": "", "intended_use": "", "limits": "",
 }  # fmt: skip
+STATED = ("intended_use", "limits")
+"""What only a person can say of a model: nothing is published without it."""
 _LABELLED = {
     "loss": "str", "head_lr_factor": "float", "schedule": "str", "warmup_steps": "int", "head_warmup_steps": "int",
     "head_warmup_lr": "float", "transplant_batches": "int", "flip": "bool", "rot90": "bool", "area": "tuple[float, float]",

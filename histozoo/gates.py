@@ -20,6 +20,7 @@ from torch import Tensor
 from histozoo import artifact, card, scan
 from histozoo.candidate import Facts, Run
 from histozoo.errors import HistozooError, IntegrityError
+from histozoo.experiment import STATED
 from histozoo.registry import Entry
 
 _CORPUS_FIELDS = ("organ", "stain", "n", "licence", "source", "citation", "lineage")
@@ -83,7 +84,8 @@ def entry(build: Callable[[], Entry]) -> list[str]:
 
 def paper(histozoo: Mapping[str, Any]) -> list[str]:
     """Licence, intended use, limits and the origin of all data are stated."""
-    missing = [k for k in ("intended_use", "limits") if not str(histozoo[k] or "").strip()]
+    unsaid = [k for k in STATED if not str(histozoo[k] or "").strip()]
+    missing = list(unsaid)
     missing += [f"licence.{k}" for k in ("id", "reason") if not histozoo["licence"][k]]
     missing += [
         f"corpus.{i['task']}.{k}"
@@ -93,7 +95,10 @@ def paper(histozoo: Mapping[str, Any]) -> list[str]:
     ]
     if not histozoo["corpus"]:
         missing.append("corpus")
-    return [f"statements: HZ-G53 not stated: {', '.join(missing)}"] if missing else []
+    # A run keeps what it was started with, so that another file alone would be refused.
+    how = f"; write {' and '.join(unsaid)} into the experiment file and give its pretrain command again with --accept-change: "
+    how += "a finished run is not trained again"
+    return [f"statements: HZ-G53 not stated: {', '.join(missing)}{how if unsaid else ''}"] if missing else []
 
 
 def results(measured: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -288,7 +288,7 @@ def test_options_arrive(
         return Path("done")
 
     monkeypatch.setattr(target, stand_in)
-    monkeypatch.setattr(making, "_glance", lambda *_: None)  # there is no such experiment
+    monkeypatch.setattr(making, "_glance", lambda *_: {})  # there is no such experiment
     monkeypatch.setattr(making, "_notes", lambda *_: [])
     call(*arguments)
     assert {key: seen.get(key) for key in expected} == expected

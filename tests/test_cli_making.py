@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from histozoo import registry
+from histozoo import experiment, pretrain, registry
 from histozoo.cli import making
+from histozoo.cli.app import app
 from histozoo.errors import UsageError
 from histozoo.tasks import TASKS
 from tests.fakes.tasks import DRAWN, write_drawn
@@ -35,6 +37,31 @@ def glance(experiment: Path, **changes: Any) -> None:
 def test_a_glance_at_what_is_all_right_says_nothing(drawn: Path) -> None:
     glance(drawn)
     glance(drawn, steps=3)
+
+
+def test_an_experiment_that_could_not_be_published_is_told_so_at_the_start(
+    drawn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = experiment.glance(drawn)
+    assert making._unpublishable(raw, ()) == ""
+    silent = {**raw, "intended_use": " ", "limits": ""}
+    assert "states no intended_use and no limits, " in making._unpublishable(silent, ())
+    assert making._unpublishable(silent, ["first"]) == ""  # a study, which is not published
+    monkeypatch.setenv("RANK", "1")
+    assert making._unpublishable(silent, ()) == ""
+
+
+def test_the_note_comes_before_training(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained(*_: Any, **__: Any) -> Path:
+        print("trained")
+        return drawn.parent
+
+    monkeypatch.setattr(pretrain, "run", trained)
+    command = ["pretrain", str(drawn), "--data-root", str(drawn.parent / "data"), "--set", 'limits=" "']
+    result = CliRunner().invoke(app, command)
+    first, second = result.output.splitlines()[:2]
+    assert first.startswith("note: the experiment states no limits, ") and "--accept-change" in first
+    assert (result.exit_code, second) == (0, "trained")
 
 
 @pytest.mark.parametrize(

@@ -99,12 +99,37 @@ def test_the_documented_experiment_is_understood() -> None:
     whole, bounds = map(tomllib.loads, re.findall(r"```toml\n(.*?)```", text, re.DOTALL))
     e = experiment.resolve(whole)
     unlabelled_data.named(e)
+    assert e.intended_use and e.limits  # the example can be published
     assert e.own["views"]["without"] == ("solarise", "hue") and e.own["objective"]["hidden"] == 1024
     bounded = experiment.resolve({**whole, **bounds})
     view = assemble.unlabelled_views(bounded, (0.3, 0.3)).views[0]
     root = view.aspect**0.5
     assert (view.area[0] ** 0.5 / root * 256, view.px) == (pytest.approx(150), 224)
     assert round(min(view.area[1] ** 0.5 * root, 1) * 256) == 256
+
+
+def test_g53_a_finished_run_takes_what_was_not_stated_without_training_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gates, "reloads", lambda bundle: [])
+    (place / "silent.toml").write_text(
+        SSL.replace('intended_use = "None; a test."', "").replace("limits", "#")
+    )
+    folder = run(place, file="silent.toml")
+    published: dict[str, Any] = {"out": place / "dist", "zoo": place / "zoo", "cards": place / "cards"}
+    with pytest.raises(
+        IntegrityError, match=r"HZ-G53 not stated: intended_use, limits; write .*--accept-change"
+    ):
+        publish.publish(folder, **published)
+    before = (folder / "final" / "model.safetensors").read_bytes()
+    with pytest.raises(IntegrityError, match="HZ-F44"):
+        run(place)
+    monkeypatch.setattr(pretrain, "_train", lambda *_, **__: pytest.fail("it was trained again"))
+    run(place, accept_change=True)
+    assert (folder / "final" / "model.safetensors").read_bytes() == before
+    assert "intended_use" in (folder / "changes.jsonl").read_text()
+    raw = json.loads((publish.publish(folder, **published) / "config.json").read_text())
+    assert raw["histozoo"]["limits"] == "Drawn tiles."
 
 
 def test_only_training_tiles_are_shown_and_resuming_changes_no_bit(place: Path) -> None:

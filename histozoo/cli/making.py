@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +12,7 @@ import typer
 from histozoo.cli.app import app
 from histozoo.console import out
 from histozoo.errors import UsageError
+from histozoo.experiment import STATED
 from histozoo.experiment_values import overrides
 
 
@@ -54,7 +57,9 @@ def pretrain(
     if start_from:
         alone = only_backbone or start_from.startswith("timm:")
         changes |= {"init": start_from, "inherit": "backbone" if alone else "everything"}
-    _glance(experiment, data_root, runs, changes)
+    raw = _glance(experiment, data_root, runs, changes)
+    if note := _unpublishable(raw, leave_out or ()):
+        _say(note)
     from histozoo import pretrain as training  # torch comes with it
     from histozoo import run_folder
     from histozoo.guard import dropped_steps
@@ -174,8 +179,8 @@ def _notes(bundle: Path, zoo: Path | None) -> list[str]:
     return notes
 
 
-def _glance(experiment: Path, data_root: Path | None, runs: Path, changes: dict[str, Any]) -> None:
-    """Tells simple mistakes in a second, before anything is imported that takes many."""
+def _glance(experiment: Path, data_root: Path | None, runs: Path, changes: dict[str, Any]) -> dict[str, Any]:
+    """Tells simple mistakes in a second, before anything is imported that takes many; returns what file and overrides say."""
     from histozoo import experiment as experiments
     from histozoo.tasks import task
 
@@ -185,6 +190,19 @@ def _glance(experiment: Path, data_root: Path | None, runs: Path, changes: dict[
     if not (runs / str(raw.get("name")) / "final").exists():
         for t in known:
             t.require(data_root)
+    return raw
+
+
+def _unpublishable(raw: Mapping[str, Any], leave_out: Sequence[str]) -> str:
+    """Returns what an experiment lacks for its model to be published, in a line; nothing for one that is not meant to be."""
+    missing = [key for key in STATED if not str(raw.get(key, "")).strip()]
+    first_process = os.environ.get("RANK", "0") == "0"
+    if not missing or leave_out or not first_process:
+        return ""
+    return (
+        f"note: the experiment states no {' and no '.join(missing)}, without which its model cannot be published (HZ-G53): "
+        "state it now, or later with --accept-change, which trains no finished run again"
+    )
 
 
 def _say(line: str) -> None:
