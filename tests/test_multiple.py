@@ -9,7 +9,7 @@ import scipy.stats
 from histozoo.errors import UsageError
 from histozoo.evaluate import scored
 from histozoo.evaluate.few_groups import FEWEST, NOT_CALLED
-from histozoo.evaluate.multiple import detectable, holm, p_value
+from histozoo.evaluate.multiple import holm, p_value
 from histozoo.evaluate.ranks import average_rank
 from histozoo.evaluate.resampling import percentiles
 from histozoo.evaluate.seeds import over_seeds
@@ -86,25 +86,6 @@ def test_holm_keeps_the_chance_of_one_false_winner_at_five_percent():
 def test_holm_refuses_what_is_no_p_value(bad):
     with pytest.raises(UsageError, match="HZ-I65 there are p-values outside"):
         holm(bad)
-
-
-# -- minimum detectable difference --
-
-
-def test_a_true_difference_of_that_size_is_found_four_times_in_five():
-    """The resampled differences of one test set tell the spread; test sets drawn anew with that true difference are then judged."""
-    rng = np.random.default_rng(0)
-    smallest = detectable(rng.normal(0, 0.02, size=4000))
-    assert smallest == pytest.approx(0.02 * (1.959964 + 0.841621), rel=0.05)
-    found = [p_value(rng.normal(rng.normal(smallest, 0.02), 0.02, size=1000)) < 0.05 for _ in range(1000)]
-    assert np.mean(found) == pytest.approx(0.8, abs=0.04)
-
-
-def test_more_comparisons_need_a_larger_difference():
-    d_R = np.random.default_rng(0).normal(size=1000)
-    assert detectable(d_R) < detectable(d_R, comparisons=5) < detectable(d_R, comparisons=50)
-    with pytest.raises(UsageError, match="HZ-I62 a spread needs differences"):
-        detectable([np.nan, 1.0])
 
 
 # -- verdicts --

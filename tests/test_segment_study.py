@@ -316,13 +316,26 @@ def coloured(name: str, *pictures: tuple[list[list[int]], list[list[int]]]) -> P
     )
 
 
-def test_a_colour_has_the_share_of_foreground_that_its_bin_had() -> None:
+def test_a_colour_has_the_share_of_foreground_of_the_training_pixels_around_it() -> None:
     one = ([[0, 31, 40], [5, 250, 40]], [[1, 1, 0], [0, 2, 0]])
     two = ([[10, 45]], [[3, 0]])
-    probability = Colours().fit(coloured("c", one, two))
-    # of 8 pixels 4 are foreground; the bins hold 4 (3 of them), 3 (none) and 1 (all), and each counts one pixel more
-    asked = np.repeat(np.array([[0, 63, 255, 128]], dtype=np.uint8)[..., None], 3, -1)
-    assert probability(asked) == pytest.approx(np.array([[3.5 / 5, 0.5 / 4, 1.5 / 2, 0.5]]))
+    pictures = coloured("c", one, two)
+    probability = Colours().fit(pictures)
+    levels = np.concatenate([i[..., 0].ravel() for i in pictures.images]).astype(int) // 8
+    hits = np.concatenate([m.ravel() for m in pictures.masks]) > 0
+    for asked in (0, 20, 40, 70, 255):
+        apart = np.abs(asked // 8 - levels)
+        weights = np.where(
+            apart <= 6, np.exp(-3 * apart**2 / (2 * 1.5**2)), 0
+        )  # three channels alike, cut off at four sigma
+        weights /= np.exp(-(np.arange(-6, 7) ** 2) / (2 * 1.5**2)).sum() ** 3
+        expected = (weights[hits].sum() + 1e-6 * hits.mean()) / (weights.sum() + 1e-6)
+        assert probability(np.full((1, 1, 3), asked, dtype=np.uint8)) == pytest.approx(expected, abs=1e-9), (
+            asked
+        )
+    assert probability(np.full((1, 1, 3), 160, dtype=np.uint8)) == pytest.approx(
+        0.5
+    )  # nothing near: the share of all
 
 
 def test_the_colour_histogram_stands_among_the_initialisations_and_learns_from_their_pictures(

@@ -15,9 +15,12 @@ from statistics import NormalDist
 
 import numpy as np
 
-from histozoo.evaluate.multiple import p_value
+from histozoo.errors import UsageError
+from histozoo.evaluate.multiple import ALPHA, p_value
 from histozoo.evaluate.resampling import LEVEL, Floats
 from histozoo.evaluate.seeds import satterthwaite
+
+POWER = 0.8
 
 FEWEST = 6
 """Groups below which nobody is called better."""
@@ -68,6 +71,37 @@ def p_widened(value: float, d_R: Floats, groups: int, *, seeds: Sequence[Sequenc
     error, freedom = _error(d_R, groups, seeds)
     by_t = 2 * float(t.sf(abs(value) / error, freedom)) if error else 0.0
     return max(p_value(widened(value, d_R, groups, seeds=seeds)), by_t)
+
+
+def detectable(
+    d_R: Floats, groups: int, *, seeds: Sequence[Sequence[float]] = (), comparisons: int = 1
+) -> float:
+    """Returns the smallest true difference that data like these show with a probability of 80 %, at a level of 5 %, two-sided.
+
+    `(t_{1 - 0.05 / 2C} + t_{0.8})` standard errors (Bloom, "Minimum detectable effects", Evaluation Review 19 (1995) 547-556), quantiles of
+    Student's t with the degrees of freedom that `p_widened` judges by, at the strictest step of Holm's correction for C comparisons. A "no
+    winner" with a large one says that the test set is small or seeds lie far apart, not that the models are equal.
+
+    Args:
+        d_R: The difference on each resample.
+        groups: As in `widened`; infinite with one.
+        seeds: As in `widened`.
+        comparisons: C, those corrected together.
+
+    Raises:
+        UsageError: `HZ-I62`, less than two differences are defined.
+    """
+    from scipy.stats import t
+
+    if (defined := int((~np.isnan(d_R)).sum())) < 2:
+        raise UsageError(
+            "HZ-I62", "a spread needs differences", expected="two or more", got=f"{defined} defined"
+        )
+    if groups < 2:
+        return math.inf
+    error, freedom = _error(d_R, groups, seeds)
+    quantiles = t.ppf([1 - ALPHA / (2 * comparisons), POWER], freedom)
+    return float(quantiles.sum() * error)
 
 
 def _error(d_R: Floats, groups: int, seeds: Sequence[Sequence[float]]) -> tuple[float, float]:

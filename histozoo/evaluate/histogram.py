@@ -38,8 +38,8 @@ def features(tiles_NHWC: NDArray[np.uint8], *, batch: int = 128) -> NDArray[np.f
     return found_ND
 
 
-def cells(pixels_C: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Returns the bin (0 to 511, red slowest) of each uint8 RGB pixel, `[..., 3] -> [...]`."""
-    level_C = pixels_C.astype(np.int64) * BINS // 256
-    cell: NDArray[np.int64] = (level_C[..., 0] * BINS + level_C[..., 1]) * BINS + level_C[..., 2]
+def cells(pixels_C: NDArray[np.uint8], bins: int = BINS) -> NDArray[np.int64]:
+    """Returns the bin (red slowest, `bins` of each channel) of each uint8 RGB pixel, `[..., 3] -> [...]`."""
+    level_C = pixels_C.astype(np.int64) * bins // 256
+    cell: NDArray[np.int64] = (level_C[..., 0] * bins + level_C[..., 1]) * bins + level_C[..., 2]
     return cell

@@ -11,8 +11,6 @@ Shapes: R resamples, C comparisons.
 
 from __future__ import annotations
 
-from statistics import NormalDist
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -20,7 +18,6 @@ from histozoo.errors import UsageError
 from histozoo.evaluate.resampling import LEVEL, Floats
 
 ALPHA = 1 - LEVEL
-POWER = 0.8
 _EQUAL_WITHIN = 1e-12  # two sums of the same numbers in another order differ by less; a tile counted once more differs by far more
 
 
@@ -54,24 +51,3 @@ def holm(p_C: ArrayLike) -> Floats:
     adjusted_C = np.empty(len(p_C))
     adjusted_C[order] = np.maximum.accumulate(p_C[order] * np.arange(len(p_C), 0, -1))
     return np.minimum(adjusted_C, 1.0)
-
-
-def detectable(differences_R: ArrayLike, *, comparisons: int = 1) -> float:
-    """Returns the smallest true difference that a test set like this shows with a probability of 80 %, at a level of 5 %, two-sided.
-
-    `(z_{1 - 0.05 / 2C} + z_{0.8})` times the standard deviation of the resampled differences (Bloom 1995), 2.80 for one comparison: normal
-    approximation, and the strictest step of Holm's correction for C of them. A "no winner" with a large minimum detectable difference says
-    that the test set is small, not that the models are equal.
-
-    Raises:
-        UsageError: `HZ-I62`, less than two differences are defined.
-    """
-    d_R = np.asarray(differences_R, dtype=np.float64)
-    d_R = d_R[~np.isnan(d_R)]
-    if len(d_R) < 2:
-        raise UsageError(
-            "HZ-I62", "a spread needs differences", expected="two or more", got=f"{len(d_R)} defined"
-        )
-    normal = NormalDist()
-    factor = normal.inv_cdf(1 - ALPHA / (2 * comparisons)) + normal.inv_cdf(POWER)
-    return float(factor * d_R.std(ddof=1))

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from histozoo.errors import UsageError
-from histozoo.evaluate.few_groups import FEWEST, NOT_CALLED, p_widened, widened
-from histozoo.evaluate.multiple import ALPHA, detectable, holm
+from histozoo.evaluate.few_groups import FEWEST, NOT_CALLED, detectable, p_widened, widened
+from histozoo.evaluate.multiple import ALPHA, holm
 from histozoo.evaluate.ranks import ranks, resampled_ranks
 from histozoo.evaluate.resampling import Floats, percentiles
 
@@ -236,7 +236,7 @@ def _verdict(row: _Row, *, p: float, p_holm: float | None, family: int, sign: in
         high=high,
         p=p,
         p_holm=p_holm,
-        detectable=detectable(spread_R, comparisons=max(1, family)),
+        detectable=detectable(row.d_R, row.groups, seeds=row.seeds, comparisons=max(1, family)),
         undefined=int(np.isnan(row.d_R).sum()),
         outcome=NOT_CALLED if p_holm is None else called,
     )

@@ -12,10 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from histozoo.evaluate.few_groups import FEWEST, NOT_CALLED, p_widened, widened
-from histozoo.evaluate.multiple import ALPHA, detectable, holm
+from histozoo.evaluate.few_groups import FEWEST, NOT_CALLED, detectable, p_widened, widened
+from histozoo.evaluate.multiple import ALPHA, holm
 from histozoo.evaluate.resampling import Floats, percentiles
 from histozoo.evaluate.verdicts import NO_WINNER
 
@@ -91,16 +89,13 @@ def decide(drawn: Sequence[tuple[Asked, float, Floats]]) -> list[Answer]:
     found = []
     for asked, value, d_R in drawn:
         p = next(corrected) if asked.counts else None
-        found.append(
-            _answer(
-                asked, value, widened(value, d_R, asked.n_groups, seeds=[asked.by_seed]), p=p, family=len(p_C)
-            )
-        )
+        found.append(_answer(asked, value, d_R, p=p, family=len(p_C)))
     return found
 
 
 def _answer(asked: Asked, value: float, d_R: Floats, *, p: float | None, family: int) -> Answer:
-    low, high = percentiles(np.asarray(d_R))
+    groups, seeds = asked.n_groups, [asked.by_seed]
+    low, high = percentiles(widened(value, d_R, groups, seeds=seeds))
     better = asked.first if low + high > 0 else asked.second
     called = better if p is not None and p < ALPHA else NO_WINNER
     return Answer(
@@ -110,7 +105,7 @@ def _answer(asked: Asked, value: float, d_R: Floats, *, p: float | None, family:
         high=high,
         p_holm=p,
         family=family,
-        detectable=detectable(d_R, comparisons=max(1, family)),
+        detectable=detectable(d_R, groups, seeds=seeds, comparisons=max(1, family)),
         outcome=called if p is not None else NOT_CALLED,
     )
 

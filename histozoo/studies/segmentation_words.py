@@ -79,8 +79,8 @@ def ran(settings: Segmentation, parts: Sequence[Part], models: Sequence[Named]) 
         f"{settings.metrics[0]} decides: the mean over groups of each group's pictures and over seeds. Intervals are 95 % over groups "
         f"({settings.resamples:,} resamples); those of differences hold the seeds, too, each of which drew its training groups, with "
         f"Student's t for few of both; Holm's correction is, for each metric by itself, over every net, size, set and mode that counts.",
-        f"{COLOURS} calls each pixel by the share of foreground of its colour (512 bins) in the same training pictures; "
-        f"{FLOOR} is a mask without a hole.",
+        f"{COLOURS} calls each pixel by the share of foreground of its colour and those around it (32 bins a channel, smoothed) in the "
+        f"same training pictures; {FLOOR} is a mask without a hole.",
     )
 
 
@@ -90,5 +90,9 @@ LIMITS = (
     "Where a set knows no patients (dsb2018_stained: every picture a group; wbc_zheng: blocks of ten pictures) intervals are too short.",
     "A budget in steps trains small sets as long as large ones; how much longer training would help is not measured.",
     f"A comparison from fewer than six groups, or on a lineage that the encoder was trained on, is told and {NOT_CALLED}.",
-    "The colour histogram learns from every pixel of the same training pictures at once; the nets from the crops of their steps.",
+    "The colour histogram learns from every pixel of the same training pictures as they are; the nets from crops whose colours and "
+    "stains are varied. Its 32 bins are those of Jones and Rehg (2002), its smoothing was not tuned.",
+    "Random weights are fed by ImageNet's channel statistics, the pretrained by those they were trained with: what is compared is a start, "
+    "not its weights alone.",
+    "Distances are in pixels of the reduced pictures.",
 )
