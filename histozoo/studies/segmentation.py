@@ -63,10 +63,12 @@ def run(settings: Segmentation, bench: Bench) -> Outcome:
                 found = study.run(starts, sets[name], out=nets / mode, design=design, others=others)
                 parts.append(Part(mode=mode, scores=found, colours=colours))
     bench.say("every net is scored; resampling")
-    answers = {
-        metric: decide([asked for part in parts for asked in _asked(part, encoders, settings, metric)])
-        for metric in settings.metrics
-    }
+    answers = {}
+    for metric in settings.metrics:
+        drawn = [asked for part in parts for asked in _asked(part, encoders, settings, metric)]
+        # Two questions: whether pretraining pays, and whether a net sees more than colours. Neither pays for the other.
+        families = [[d for d in drawn if (d[0].second == BASELINE) == side] for side in (True, False)]
+        answers[metric] = [a for family in families for a in decide(family)]
     return outcome(settings, parts, answers, models)
 
 

@@ -78,7 +78,8 @@ def ran(settings: Segmentation, parts: Sequence[Part], models: Sequence[Named]) 
         f"Trained on {sizes}, nested; scored on {tests} by {', '.join(settings.metrics)}.",
         f"{settings.metrics[0]} decides: the mean over groups of each group's pictures and over seeds. Intervals are 95 % over groups "
         f"({settings.resamples:,} resamples); those of differences hold the seeds, too, each of which drew its training groups, with "
-        f"Student's t for few of both; Holm's correction is, for each metric by itself, over every net, size, set and mode that counts.",
+        f"Student's t for few of both; Holm's correction is over every net, size, set and mode that counts, for each metric by itself and, "
+        f"of the one that decides, apart for comparisons with {BASELINE} and with what is no net.",
         f"{COLOURS} calls each pixel by the share of foreground of its colour and those around it (32 bins a channel, smoothed) in the "
         f"same training pictures; {FLOOR} is a mask without a hole.",
     )
