@@ -19,7 +19,7 @@ from histozoo.data.ssl_views import SSLViews, multi_crop, one_view, two_views
 from histozoo.data.views import Views
 from histozoo.errors import UsageError
 from histozoo.experiment import Experiment
-from histozoo.recipes import LABELLED, OBJECTIVES, PRESETS, RECIPES, Recipe, parts
+from histozoo.recipes import LABELLED, OBJECTIVES, PRESETS, RECIPES, Recipe, refusals
 from histozoo.recipes.multitask import Multitask
 from histozoo.recipes.multitaskssl import MultitaskSSL, Settings
 
@@ -53,8 +53,8 @@ def build_recipe(
     return recipe.to(memory_format=torch.channels_last)
 
 
-def check_recipe(experiment: Experiment, classes: Mapping[str, int]) -> None:
-    """Refuses recipe, views and architecture that do not go together: builds all of it without memory, before a tile is opened.
+def check_recipe(experiment: Experiment, classes: Mapping[str, int]) -> Recipe:
+    """Refuses recipe, views and architecture that do not go together, before a tile is opened; returns the recipe, built without memory.
 
     Bounds in micrometres per pixel need those of the tiles: `unlabelled_views` holds them when these are known.
 
@@ -68,7 +68,11 @@ def check_recipe(experiment: Experiment, classes: Mapping[str, int]) -> None:
     views = {key: value for key, value in experiment.own.get("views", {}).items() if key != "mpp"}
     own = {**experiment.own, **({"views": views} if views else {})}
     with torch.device("meta"):
-        build_recipe(dataclasses.replace(experiment, init="random", own=own), classes)
+        recipe = build_recipe(dataclasses.replace(experiment, init="random", own=own), classes)
+    if experiment.recipe in LABELLED:
+        refusals.check_sizes(recipe.backbone, [experiment.train_px], what="train_px gives views that")
+    refusals.check_sizes(recipe.backbone, [experiment.tile_px], what="tile_px is a side of tiles that")
+    return recipe
 
 
 def _self_supervised(name: str, trunk: nn.Module, e: Experiment, tile_mpp: Span | None) -> Recipe:
@@ -223,6 +227,13 @@ def check_start(experiment: Experiment) -> None:
                 expected=f"such as {', '.join(near)}" if near else "a name that timm.list_models() gives",
                 got=name,
             )
+    if start != experiment.init and start.partition(".")[0] != experiment.architecture:
+        raise UsageError(
+            "HZ-U43",
+            "these weights of timm are of another architecture",
+            expected=f"init = 'timm:{experiment.architecture}', or one of its tags",
+            got=f"init = {experiment.init!r}",
+        )
 
 
 def _check_batch(e: Experiment) -> None:
@@ -232,7 +243,7 @@ def _check_batch(e: Experiment) -> None:
     if name not in OBJECTIVES or e.batch_size * processes > 1:
         return
     if why := OBJECTIVES[name](**e.own["objective"]).alone:
-        raise parts.refuse(
+        raise refusals.refuse(
             f"{name} cannot learn from one tile at a time: {why}",
             got=f"batch_size = {e.batch_size} on {processes} process",
             expected="batch_size = 2 or more; the method's own batches are hundreds",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from histozoo import artifact, sharding, sources
 from histozoo.errors import UsageError
 from histozoo.recipes import Recipe
+from histozoo.recipes.lars import LARS
 from histozoo.registry import Entry, Published
 
 PARTS = ("heads", "optimizer")
@@ -47,6 +48,25 @@ def _read(entry: Entry, published: Published) -> dict[str, Tensor]:
     return sources.read_verified(lambda: sources.locate(entry, published), read)
 
 
+def check(recipe: Recipe, entry: Entry, *, optimizer: str) -> None:
+    """Refuses a parent whose heads or optimizer the recipe cannot take, before anything is written.
+
+    Args:
+        recipe: On any device; it is given the state, so one without memory is best.
+        entry: The parent.
+        optimizer: Of the experiment, by name.
+
+    Raises:
+        UsageError: As `training_state`, `take_heads` and `take_optimizer`.
+        IntegrityError: As `training_state`.
+        ResourceError: As `training_state`.
+    """
+    state = training_state(entry)
+    take_heads(recipe, state["heads"], parent=entry.name)
+    kind: Any = {"sgd": torch.optim.SGD, "lars": LARS, "adamw": torch.optim.AdamW}[optimizer]
+    take_optimizer(kind(recipe.param_groups(), lr=0.0), recipe, state["optimizer"])
+
+
 def take_heads(recipe: Recipe, heads: Mapping[str, Tensor], *, parent: str) -> None:
     """Gives a recipe every tensor of its parent but the backbone's, which it has.
 
@@ -64,7 +84,8 @@ def take_heads(recipe: Recipe, heads: Mapping[str, Tensor], *, parent: str) -> N
             kept="nothing was trained",
             next_step="start from its backbone alone with --only-backbone, or train with its recipe and settings",
         )
-    recipe.load_state_dict(dict(heads), strict=False)
+    if next(recipe.parameters()).device.type != "meta":  # a recipe without memory takes nothing
+        recipe.load_state_dict(dict(heads), strict=False)
 
 
 def take_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, state: Mapping[str, Tensor]) -> None:

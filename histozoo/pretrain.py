@@ -90,7 +90,7 @@ def run(
     folder = Path(runs) / "-without-".join([experiment.name, *leave_out])
     check_start(experiment)
     check_resolutions(experiment, kept, leave_out)
-    check_recipe(experiment, {t.name: len(t.classes) for t in kept})
+    looked_at = check_recipe(experiment, {t.name: len(t.classes) for t in kept})
     parents = candidate.parents_of(experiment.settings())
     settings = {**experiment.settings(), "leave_out": list(leave_out), "parents": parents}
     if parents:
@@ -108,6 +108,9 @@ def run(
             "a run of your own is faster with --set 'precision=\"fp32\"'",
             stacklevel=2,
         )
+    if experiment.inherit == "everything" and not done and checkpoints.newest_valid(folder) is None:
+        parent = registry.resolve(experiment.init)
+        continuing.check(looked_at, parent, optimizer=experiment.optimizer)
     with run_folder.locked(folder):
         durable.remove_stale(folder)
         where: dict[str, Any] = {"data_root": data_root, "cache": Path(runs) / "tiles"}

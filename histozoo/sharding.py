@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from histozoo.errors import UsageError
 from histozoo.evaluate import blocks
-from histozoo.recipes import Recipe, parts
+from histozoo.recipes import Recipe, refusals
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
@@ -38,7 +38,7 @@ def shard(recipe: Recipe, device: torch.device) -> Recipe:
     from torch.distributed.fsdp import fully_shard
 
     if scalars := [name for name, p in recipe.named_parameters() if not p.ndim]:
-        raise parts.refuse(
+        raise refusals.refuse(
             "a parameter without an axis cannot be split over processes",
             got=", ".join(scalars[:3]),
             expected="parameters with at least one axis",

@@ -302,7 +302,11 @@ def test_a_transformer_is_trained_published_and_measured_at_its_tile_size(
 def test_what_does_not_fit_is_refused_before_training(parent: Path, place: Path) -> None:
     with pytest.raises(UsageError, match=r"HZ-U88 .*does not fit") as caught:
         run(place, "other", init=str(parent), inherit="everything", objective={"hidden": 16})
-    assert "--only-backbone" in caught.value.next_step
+    assert "--only-backbone" in caught.value.next_step and not (place / "other").exists()
+    with pytest.raises(UsageError, match=r"HZ-U88 the optimizer's state does not fit"):
+        run(place, "other", init=str(parent), inherit="everything", optimizer="sgd")
+    assert not (place / "other").exists()
+    assert run(place, "other", init=str(parent), inherit="everything").exists()
     with pytest.raises(UsageError, match=r"HZ-U43 .*inherit"):
         run(place, "other", inherit="everything")
     (place / "vit.toml").write_text(SSL.replace("test_resnet", "test_vit"))

@@ -383,6 +383,7 @@ def test_a_start_that_nobody_has_is_refused_before_tiles_are_decoded(drawn: Path
     for change, code in (
         ({"init": "nope"}, "HZ-C19"),
         ({"init": "timm:resnet18.nope"}, "HZ-U43"),
+        ({"init": "timm:resnet18.a1_in1k"}, "HZ-U43 these weights of timm are of another architecture"),
         ({"name": "resnett18.multitask_drawn"}, "HZ-U43"),
     ):
         with pytest.raises(UsageError, match=code):

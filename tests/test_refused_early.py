@@ -105,6 +105,25 @@ def test_a_pair_that_cannot_be_is_refused_before_its_views_and_tiles(
     assert not (place / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("recipe", "sizes", "said"),
+    [
+        ("multitask", {"train_px": 40}, "train_px gives views"),
+        ("multitask", {"tile_px": 40}, "tile_px is a side"),
+        ("simclr", {"tile_px": 40}, "tile_px is a side"),
+    ],
+)
+def test_sizes_that_a_transformer_does_not_take_are_refused_for_labelled_views_and_for_tiles(
+    recipe: str, sizes: dict[str, int], said: str
+) -> None:
+    raw = {"name": f"test_vit.{recipe}_x", "tasks": ["a"], "tile_px": 32, "train_px": 32, **sizes}
+    with pytest.raises(UsageError, match=f"HZ-U87 {said}") as caught:
+        check_recipe(
+            experiment.resolve({"preset": "modern" if recipe == "multitask" else "small", **raw}), {"a": 2}
+        )
+    assert (caught.value.got, caught.value.expected) == ("[40] px", "a multiple of 16 px")
+
+
 def test_local_crops_larger_than_the_views_are_told_with_where_their_size_comes_from() -> None:
     raw = {"name": "test_resnet.dino_x", "tasks": ["a"], "preset": "small", "train_px": 40}
     with pytest.raises(UsageError) as preset:

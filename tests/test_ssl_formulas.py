@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from histozoo.recipes import mae, parts, vit
+from histozoo.recipes import mae, refusals, vit
 from histozoo.recipes.base import Recipe
 from tests.fakes.ssl import MADE, STEPS, batch, make, train_step
 from tests.test_ssl_losses import barlow_twins, byol_distance, ko_leo, moco_3, nt_xent, unit, vic_reg
@@ -41,7 +41,7 @@ def moved(name: str) -> Made:
     """Returns a recipe in double precision whose teacher, centre and queue are no longer at their start."""
     recipe: Made = make(name)
     own = getattr(recipe, "objective", recipe)
-    own.views = Double(own.views, tuple(range(len(parts.sides(own.views)))))
+    own.views = Double(own.views, tuple(range(len(refusals.sides(own.views)))))
     random = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for key, value in [*recipe.named_parameters(), *recipe.named_buffers()]:

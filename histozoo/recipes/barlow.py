@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from histozoo.ranges import COUNT, NOT_NEGATIVE, SHARE, setting
-from histozoo.recipes import parts
+from histozoo.recipes import parts, refusals
 from histozoo.recipes.base import Batch, Recipe
 from histozoo.recipes.presets import PAPER, SMALL
 
@@ -98,7 +98,7 @@ class Barlow(Recipe):
         seed: int,
     ) -> None:
         super().__init__()
-        parts.check(backbone, views, name="barlow", least=2, most=2)
+        refusals.check(backbone, views, name="barlow", least=2, most=2)
         self.backbone, self.views, self.settings = backbone, views, settings
         self.uniforms = views.uniforms
         self.steps, self.lr, self.weight_decay = steps, lr, weight_decay

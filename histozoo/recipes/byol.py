@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from histozoo.ranges import COUNT, SHARE, setting
-from histozoo.recipes import parts
+from histozoo.recipes import parts, refusals
 from histozoo.recipes.base import Batch, Recipe
 from histozoo.recipes.presets import PAPER, SMALL
 
@@ -81,7 +81,7 @@ class BYOL(Recipe):
         seed: int,
     ) -> None:
         super().__init__()
-        parts.check(backbone, views, name="byol", least=2, most=2)
+        refusals.check(backbone, views, name="byol", least=2, most=2)
         self.backbone, self.views, self.settings = backbone, views, settings
         self.uniforms = views.uniforms
         self.steps, self.lr, self.weight_decay = steps, lr, weight_decay

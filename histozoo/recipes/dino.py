@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from histozoo.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, setting
-from histozoo.recipes import parts
+from histozoo.recipes import parts, refusals
 from histozoo.recipes.base import Batch, Recipe
 from histozoo.recipes.presets import PAPER, SMALL
 
@@ -112,7 +112,7 @@ class DINO(Recipe):
         seed: int,
     ) -> None:
         super().__init__()
-        parts.check(backbone, views, name="dino", least=max(2, settings.global_views))
+        refusals.check(backbone, views, name="dino", least=max(2, settings.global_views))
         self.backbone, self.views, self.settings = backbone, views, settings
         self.uniforms = views.uniforms
         self.steps, self.lr, self.weight_decay = steps, lr, weight_decay

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from histozoo.experiment_values import wrong
 from histozoo.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, setting
-from histozoo.recipes import parts, vit
+from histozoo.recipes import parts, refusals, vit
 from histozoo.recipes.base import Batch, Recipe
 from histozoo.recipes.dino import cross_entropy, targets, warm_temperature
 from histozoo.recipes.presets import PAPER, SMALL
@@ -140,8 +140,8 @@ class IBOT(Recipe):
     ) -> None:
         super().__init__()
         self.check_backbone(backbone)
-        parts.check(backbone, views, name="ibot", least=max(2, settings.global_views))
-        self.rows, self.columns = vit.grid(backbone, parts.sides(views)[0])
+        refusals.check(backbone, views, name="ibot", least=max(2, settings.global_views))
+        self.rows, self.columns = vit.grid(backbone, refusals.sides(views)[0])
         self.backbone, self.views, self.settings = backbone, views, settings
         self.per_mask = vit.mask_uniforms(self.rows * self.columns)
         self.uniforms = views.uniforms + settings.global_views * self.per_mask

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from histozoo.experiment_values import wrong
 from histozoo.ranges import BELOW_ONE, COUNT, SHARE, Range, setting
-from histozoo.recipes import parts, vit
+from histozoo.recipes import parts, refusals, vit
 from histozoo.recipes.base import Batch, Recipe
 from histozoo.recipes.presets import PAPER, PLAIN, SMALL
 
@@ -131,14 +131,14 @@ class MAE(Recipe):
     ) -> None:
         super().__init__()
         self.check_backbone(backbone)
-        parts.check(backbone, views, name="mae", least=1, most=1)
-        (px,) = parts.sides(views)
+        refusals.check(backbone, views, name="mae", least=1, most=1)
+        (px,) = refusals.sides(views)
         self.backbone, self.views, self.settings = backbone, views, settings
         rows, columns = vit.grid(backbone, px)
         self.tokens, self.side = rows * columns, px // rows
         self.shown = max(1, round(self.tokens * (1 - settings.mask)))
         if self.shown >= self.tokens:
-            raise parts.refuse(
+            raise refusals.refuse(
                 "mae learns from the tokens that it hides, and this share of the view's hides none",
                 got=f"mask = {settings.mask:g} of {self.tokens} tokens",
                 expected="at least one hidden token and one shown",

@@ -1,4 +1,4 @@
-"""What several self-supervised recipes share: gathering over processes, heads, teachers, schedules, parameter groups, refusals.
+"""What several self-supervised recipes share: gathering over processes, heads, teachers, schedules, parameter groups.
 
 Nothing here is a recipe and no recipe inherits from another. With W processes the gradients of the W losses are averaged (as
 DistributedDataParallel does); everything below is written so that this average is the gradient of the loss of the joint batch.
@@ -20,8 +20,6 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from histozoo.errors import UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -250,51 +248,3 @@ def param_groups(
         {"params": matrices, "lr": lr, "weight_decay": weight_decay, "adapt": True, **extra},
         {"params": vectors, "lr": lr, "weight_decay": 0.0, "adapt": False, **extra},
     ]
-
-
-# -- refusals ------------------------------------------------------------------------------------------------------------------------
-
-
-def refuse(what: str, *, got: object, expected: object, next_step: str) -> UsageError:
-    """Returns the error of a pair of recipe and backbone, or of views, that cannot work."""
-    return UsageError(
-        "HZ-U87", what, got=got, expected=expected, kept="nothing was trained", next_step=next_step
-    )
-
-
-def sides(views: ManyViews) -> list[int]:
-    """Returns the side in pixels of each view, by making the views of one black tile."""
-    with torch.device("cpu"):  # also where the recipe around them is built without memory
-        tile = torch.zeros(1, 32, 32, 3, dtype=torch.uint8)
-        return [int(x.shape[-1]) for x in views(tile, torch.full((1, views.uniforms), 0.5))]
-
-
-def check(backbone: nn.Module, views: ManyViews, *, name: str, least: int, most: int | None = None) -> None:
-    """Refuses views of the wrong number, and views of a size that a vision transformer of fixed size cannot take.
-
-    Raises:
-        UsageError: `HZ-U87`.
-    """
-    found = sides(views)
-    if len(found) < least or (most is not None and len(found) > most):
-        wanted = f"{least}" if least == most else f"{least} or more"
-        raise refuse(
-            f"{name} compares {wanted} view(s) of each tile",
-            got=f"{len(found)} view(s)",
-            expected=wanted,
-            next_step="change the experiment's views",
-        )
-    embed = getattr(backbone, "patch_embed", None)
-    size = getattr(embed, "img_size", None)
-    patch = getattr(embed, "patch_size", None)
-    if size is None or patch is None:
-        return
-    fixed = getattr(embed, "strict_img_size", False)
-    wrong = [px for px in found if (px != size[0] if fixed else px % patch[0])]
-    if wrong:
-        raise refuse(
-            f"{name} gives views that this vision transformer does not take",
-            got=f"views of {wrong} px",
-            expected=f"{size[0]} px" if fixed else f"a multiple of {patch[0]} px",
-            next_step="change the views' size, or build the backbone with img_size=... or dynamic_img_size=True",
-        )

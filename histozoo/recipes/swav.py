@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from histozoo.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, setting
-from histozoo.recipes import parts
+from histozoo.recipes import parts, refusals
 from histozoo.recipes.base import Batch, Recipe
 from histozoo.recipes.dino import cross_entropy
 from histozoo.recipes.presets import PAPER, SMALL
@@ -111,7 +111,7 @@ class SwAV(Recipe):
         seed: int,
     ) -> None:
         super().__init__()
-        parts.check(backbone, views, name="swav", least=max(2, settings.global_views))
+        refusals.check(backbone, views, name="swav", least=max(2, settings.global_views))
         self.backbone, self.views, self.settings = backbone, views, settings
         self.uniforms = views.uniforms
         self.steps, self.lr, self.weight_decay = steps, lr, weight_decay

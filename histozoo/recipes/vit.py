@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from histozoo.recipes import parts
+from histozoo.recipes import refusals
 
 
 def require(backbone: nn.Module, *, name: str) -> None:
@@ -28,7 +28,7 @@ def require(backbone: nn.Module, *, name: str) -> None:
     elif not isinstance(backbone.patch_drop, nn.Identity):
         reason = "the backbone drops tokens of its own accord, so they would no longer be those that the loss speaks of"
     if reason:
-        raise parts.refuse(
+        raise refusals.refuse(
             f"{name} hides tokens: {reason}",
             got=type(backbone).__name__,
             expected="a VisionTransformer of timm, without patch_drop_rate",

@@ -15,7 +15,7 @@ from histozoo.assemble import build_recipe
 from histozoo.recipes import LABELLED, OBJECTIVES, PRESETS, RECIPES, Recipe
 
 FOLDER = Path(__file__).parents[2] / "histozoo" / "recipes"
-HELPERS = {"__init__", "base", "batch_norm", "lars", "parts", "presets", "vit"}
+HELPERS = {"__init__", "base", "batch_norm", "lars", "parts", "presets", "refusals", "vit"}
 EVERY = [(name, preset) for name, presets in PRESETS.items() for preset in presets]
 CASES = [(name, preset) for name, preset in EVERY if preset in ("faithful", "modern", "small")]
 TOKENS = ("ibot", "mae")
