@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from histozoo import artifact, sharding, sources
 from histozoo.errors import UsageError
 from histozoo.recipes import Recipe
-from histozoo.recipes.lars import LARS
+from histozoo.recipes.lars import optimizer_of
 from histozoo.registry import Entry, Published
 
 PARTS = ("heads", "optimizer")
@@ -63,8 +63,8 @@ def check(recipe: Recipe, entry: Entry, *, optimizer: str) -> None:
     """
     state = training_state(entry)
     take_heads(recipe, state["heads"], parent=entry.name)
-    kind: Any = {"sgd": torch.optim.SGD, "lars": LARS, "adamw": torch.optim.AdamW}[optimizer]
-    take_optimizer(kind(recipe.param_groups(), lr=0.0), recipe, state["optimizer"])
+    built = optimizer_of(optimizer, recipe.param_groups(), lr=0.0, momentum=0.0)
+    take_optimizer(built, recipe, state["optimizer"])
 
 
 def take_heads(recipe: Recipe, heads: Mapping[str, Tensor], *, parent: str) -> None:

@@ -30,7 +30,7 @@ from histozoo.experiment import Experiment
 from histozoo.guard import Guard
 from histozoo.hooks import LossParts, Metrics, Progress, RecipeHooks, Signals
 from histozoo.recipes import Recipe, parts
-from histozoo.recipes.lars import LARS
+from histozoo.recipes.lars import optimizer_of
 from histozoo.run_folder import contiguous
 
 Evaluate = Callable[[Recipe], dict[str, float]]
@@ -170,12 +170,7 @@ class Engine(Trainer):
         """Builds the optimizer over the recipe's parameter groups."""
         if self.optimizer is None:
             groups, e = self.recipe.param_groups(), self.experiment
-            if e.optimizer == "sgd":
-                self.optimizer = torch.optim.SGD(groups, lr=e.lr, momentum=e.momentum)
-            elif e.optimizer == "lars":
-                self.optimizer = LARS(groups, lr=e.lr, momentum=e.momentum)
-            else:
-                self.optimizer = torch.optim.AdamW(groups, lr=e.lr, fused=True)
+            self.optimizer = optimizer_of(e.optimizer, groups, lr=e.lr, momentum=e.momentum)
             if self._inherited:
                 continuing.take_optimizer(self.optimizer, self.recipe, self._inherited)
         return self.optimizer

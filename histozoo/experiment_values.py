@@ -138,11 +138,14 @@ _RANGES = {
             "transplant_batches",
             "lr",
             "weight_decay",
+            "max_grad_norm",
+            "head_lr_factor",
+            "head_warmup_lr",
+            "colour",
+            "stain",
+            "ssl_weight",
         ),
         NOT_NEGATIVE,
-    ),
-    **dict.fromkeys(
-        ("max_grad_norm", "head_lr_factor", "head_warmup_lr", "colour", "stain", "ssl_weight"), NOT_NEGATIVE
     ),
     **dict.fromkeys(("momentum", "unlabelled_share"), BELOW_ONE),
     **dict.fromkeys(("seed", "split_seed"), SEED),

@@ -29,9 +29,8 @@ class Range:
         """Returns whether the number is one of them; NaN and infinity never are."""
         low = value > self.least if self.without_least else value >= self.least
         high = value < self.most if self.without_most else value <= self.most
-        return (
-            low and high and abs(value) != math.inf and value == value
-        )  # math.isfinite fails on large integers
+        finite = abs(value) != math.inf and value == value  # math.isfinite fails on large integers
+        return finite and low and high
 
     def __str__(self) -> str:
         if not math.isfinite(self.least):

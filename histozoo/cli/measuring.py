@@ -12,6 +12,7 @@ import typer
 from histozoo.cli.app import app
 from histozoo.console import out
 from histozoo.errors import UsageError
+from histozoo.ranges import SEED
 
 
 @app.command()
@@ -51,8 +52,8 @@ def evaluate(
     seed: Annotated[
         list[int] | None,
         typer.Option(
-            min=0,
-            max=2**32 - 1,  # histozoo.ranges.SEED
+            min=int(SEED.least),
+            max=int(SEED.most),
             help="Of folds, splits and fits, 0 where left out; may be repeated for finetune_ and slides_.",
         ),
     ] = None,

@@ -77,3 +77,15 @@ class LARS(torch.optim.Optimizer):
             state["momentum_buffer"] = torch.zeros_like(p)
         buffer = state["momentum_buffer"].mul_(group["momentum"]).add_(direction)
         p.add_(buffer, alpha=-group["lr"])
+
+
+def optimizer_of(
+    name: str, groups: list[dict[str, Any]], *, lr: float, momentum: float
+) -> torch.optim.Optimizer:
+    """Returns the optimizer that an experiment names: `sgd`, `lars`, or else AdamW, fused where its parameters have memory."""
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum)
+    if name == "lars":
+        return LARS(groups, lr=lr, momentum=momentum)
+    empty = any(p.is_meta for group in groups for p in group["params"])
+    return torch.optim.AdamW(groups, lr=lr, fused=not empty)

@@ -45,14 +45,12 @@ def _count_of(answers: Sequence[Answer], second: str) -> str:
     some = [a for a in answers if a.second == second and a.counts]
     if not some:
         return f"Against {second}: no comparison counts."
-    better, worse, open_ = ([a for a in some if a.outcome == word(a)] for word in _OUTCOMES)
+    better, worse = ([a for a in some if a.outcome == getattr(a, side)] for side in ("first", "second"))
+    open_ = [a for a in some if a.outcome == NO_WINNER]
     sure = f"p < 0.05 after Holm's correction over {some[0].family} comparisons by {some[0].metric}"
     text = f"By {some[0].metric}, against {second}: nets better on {len(better)} of {len(some)}, worse on {len(worse)} ({sure})"
     named = {"worse": worse} | ({"better": better} if len(better) <= len(open_) else {"no winner": open_})
     return text + "".join(f"; {word}: {_names(which)}" for word, which in named.items() if which) + "."
-
-
-_OUTCOMES = (lambda a: a.first, lambda a: a.second, lambda _: NO_WINNER)
 
 
 def _names(some: Sequence[Answer]) -> str:
