@@ -86,7 +86,7 @@ def _starts(encoders: dict[str, Encoder]) -> list[Start]:
             lineages=one.lineages or frozenset(),
         )
         found.append(begin)
-    return [*found, start(BASELINE, architecture=found[0].architecture)]
+    return [*found, start(BASELINE, architecture=found[0].architecture, like=found[0])]
 
 
 def _read(settings: Segmentation, bench: Bench) -> dict[str, Pictures]:

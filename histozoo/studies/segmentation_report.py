@@ -16,7 +16,7 @@ from histozoo.studies.drawing import curves
 from histozoo.studies.named import Named
 from histozoo.studies.outcome import SEEN, Outcome, differences, row, spelled
 from histozoo.studies.segmentation_part import BASELINE, COLOURS, FLOOR, Part, group_words
-from histozoo.studies.segmentation_words import LIMITS, follows, ran
+from histozoo.studies.segmentation_words import LIMITS, fed, follows, ran
 from histozoo.studies.settings import Segmentation
 
 _BESIDE = {"gland": ("object_dice", "object_hausdorff"), "nucleus": ("aji", "pq")}
@@ -55,7 +55,7 @@ def outcome(
         clean=tuple(sections[False]),
         marked=tuple(sections[True]),
         follows=follows(answers),
-        limits=(*LIMITS, *frail(answers[settings.metrics[0]])),
+        limits=(*LIMITS, *fed(models), *frail(answers[settings.metrics[0]])),
         facts={"parts": [_summary(p, settings) for p in parts]},
     )
 

@@ -27,6 +27,18 @@ def follows(answers: Mapping[str, Sequence[Answer]]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def fed(models: Sequence[Named]) -> tuple[str, ...]:
+    """Returns which models differ from random weights by more than their weights: random ones are fed by the first's channel statistics."""
+    first, *others = (m.one for m in models)
+    unlike = [one.name for one in others if (one.mean, one.std) != (first.mean, first.std)]
+    if not unlike:
+        return ()
+    return (
+        f"Random weights are fed by the channel statistics of {first.name}; {', '.join(unlike)}: by others. What is compared there is a "
+        "start, not its weights alone.",
+    )
+
+
 def smallest(answers: Sequence[Answer]) -> list[str]:
     """Returns for every curve on which somebody was called better the smallest training set at which that was so."""
     told: dict[tuple[str, str], Answer] = {}
@@ -91,7 +103,5 @@ LIMITS = (
     f"A comparison from fewer than six groups, or on a lineage that the encoder was trained on, is told and {NOT_CALLED}.",
     "The colour histogram learns from every pixel of the same training pictures as they are; the nets from crops whose colours and "
     "stains are varied. Its 32 bins are those of Jones and Rehg (2002), its smoothing was not tuned.",
-    "Random weights are fed by ImageNet's channel statistics, the pretrained by those they were trained with: what is compared is a start, "
-    "not its weights alone.",
     "Distances are in pixels of the reduced pictures.",
 )

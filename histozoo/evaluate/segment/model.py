@@ -31,7 +31,8 @@ class Start:
         name: What the initialisation is called in results.
         architecture: timm's name.
         tensors: The whole model's tensors; None for random weights.
-        mean, std: Channel statistics for values scaled to [0, 1]: those that belong to the weights, ImageNet's for random ones.
+        mean, std: Channel statistics for values scaled to [0, 1]: those that belong to the weights; random ones have none of
+            their own and take those they are given.
         lineages: Lineages of the tasks it was trained on, where they are known (zoo entries).
     """
 
@@ -43,21 +44,21 @@ class Start:
     lineages: frozenset[str] = frozenset()
 
 
-def start(init: str | nn.Module, *, architecture: str, name: str = "") -> Start:
+def start(init: str | nn.Module, *, architecture: str, name: str = "", like: Start | None = None) -> Start:
     """Returns an initialisation.
 
     Args:
         init: `random`, the name of a zoo entry or a bundle folder, `timm:<model>` (timm's pretrained weights), or a timm model.
         architecture: timm's name, the same for every initialisation that is compared.
         name: What it is called in results; `init` itself where it is text.
+        like: For `random`: whose channel statistics it is fed by, so that the two differ by their weights alone; ImageNet's otherwise.
 
     Raises:
         UsageError: `HZ-I70`, it is of another architecture; and what `histozoo.load` raises.
     """
     if init == "random":
-        return Start(
-            name=name or "random", architecture=architecture, tensors=None, mean=IMAGENET[0], std=IMAGENET[1]
-        )
+        mean, std = (like.mean, like.std) if like else IMAGENET
+        return Start(name=name or "random", architecture=architecture, tensors=None, mean=mean, std=std)
     model, lineages = _model(init)
     config: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
     found = str(config.get("architecture", type(model).__name__))
