@@ -21,7 +21,7 @@ def follows(answers: Mapping[str, Sequence[Answer]]) -> tuple[str, ...]:
     """
     first, *others = answers
     by_random = [a for a in answers[first] if a.second == BASELINE]
-    found = [*sentences(by_random, of="sizes"), *smallest(by_random)]
+    found = [*sentences(by_random, of="sizes"), *smallest(by_random), uncorrected(by_random)]
     found += [_count_of(answers[first], second) for second in (COLOURS, FLOOR)]
     found += [_count_of(answers[metric], BASELINE) for metric in others]
     return tuple(found)
@@ -50,6 +50,18 @@ def smallest(answers: Sequence[Answer]) -> list[str]:
         f"({a.outcome} is better)."
         for a in told.values()
     ]
+
+
+def uncorrected(answers: Sequence[Answer]) -> str:
+    """Returns the comparisons that count whose interval, by itself, excludes 0 and that correction nevertheless leaves open."""
+    some = [a for a in answers if a.counts]
+    alone = [a for a in some if a.outcome == NO_WINNER and (a.low > 0 or a.high < 0)]
+    if not some:
+        return "Before correction: no comparison counts."
+    return (
+        f"Before correction, {len(alone)} of {len(some)} intervals of differences from random weights exclude 0 and are left open by it"
+        f"{': ' + _names(alone) if alone else ''}; of {len(some)} that cover with 95 % each, one in twenty is to be expected by chance."
+    )
 
 
 def _count_of(answers: Sequence[Answer], second: str) -> str:
