@@ -153,13 +153,13 @@ def main() -> None:
         f_ND, labels_N = features(kind, tiles=args.tiles, width=args.features)
         fold_N = grouped_folds(labels_N, np.arange(args.tiles) // 10, seed=0, folds=3)
         compare(f_ND[:500], labels_N[:500], fold_N[:500], 0)
-        for tolerance in (1e-4, 1e-7) if kind == "separable" else (1e-4,):
+        for tolerance in (1e-4, 1e-5, 1e-6, 1e-7) if kind == "separable" else (1e-4,):
             rounds = [
                 compare(f_ND, labels_N, fold_N, fold, tolerance)
                 for _ in range(args.rounds)
                 for fold in range(3)
             ]
-            report(kind + (", tol 1e-7" if tolerance < 1e-4 else ""), rounds)
+            report(kind + (f", tol {tolerance:.0e}" if tolerance < 1e-4 else ""), rounds)
 
 
 if __name__ == "__main__":

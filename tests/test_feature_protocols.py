@@ -246,7 +246,36 @@ def test_logistic_is_no_worse_than_scikit_learn_where_classes_can_be_told_apart(
         fit = LogisticRegression(C=c, class_weight="balanced", tol=1e-10, max_iter=100_000).fit(
             x_ND, labels_N
         )
-        assert objective(c, ours.weights_DK, ours.bias_K) <= 1.01 * objective(c, fit.coef_.T, fit.intercept_)
+        assert objective(c, ours.weights_DK, ours.bias_K) <= (1 + 1e-6) * objective(
+            c, fit.coef_.T, fit.intercept_
+        )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_logistic_ends_at_the_optimum_of_random_problems(seed):
+    """Few rows or many, classes rare or even, told apart or not, and penalties far apart."""
+    random = np.random.default_rng(seed)
+    n, d, k = (int(random.choice(of)) for of in ((6, 60, 600), (1, 30, 200), (2, 3, 8)))
+    rare_N = np.minimum(random.geometric(0.5, size=n) - 1, k - 1)
+    labels_N = np.r_[np.arange(k), random.integers(k, size=n) if seed % 2 else rare_N]
+    f_ND = (
+        random.normal(size=(n + k, d))
+        + random.choice([0, 0.1, 0.5, 3]) * random.normal(size=(k, d))[labels_N]
+    )
+    x_ND = (f_ND - f_ND.mean(0)) / f_ND.std(0)
+    weight_N = ((n + k) / k / np.bincount(labels_N))[labels_N]
+
+    def objective(c, weights_DK, bias_K):
+        losses_NK = -log_softmax(x_ND @ weights_DK + bias_K, axis=1)
+        norm = np.square(weights_DK).sum() * (2 if k == 2 else 1)  # of the one vector of the binary form
+        return c * weight_N @ losses_NK[np.arange(n + k), labels_N] + norm / 2
+
+    for c, ours in logistic.fit_path(f_ND, labels_N, 10.0 ** random.uniform(-6, 6, size=3)):
+        fit = LogisticRegression(C=c, class_weight="balanced", tol=1e-12, max_iter=20_000, solver="newton-cg")
+        fit.fit(x_ND, labels_N)
+        two = (np.hstack([-fit.coef_.T, fit.coef_.T]) / 2, np.r_[-fit.intercept_, fit.intercept_] / 2)
+        theirs = two if k == 2 else (fit.coef_.T, fit.intercept_)
+        assert objective(c, ours.weights_DK, ours.bias_K) <= (1 + 1e-3) * objective(c, *theirs)
 
 
 @pytest.mark.parametrize("classes", [2, 4])

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from histozoo.errors import IntegrityError, UsageError
-from histozoo.evaluate import logistic
+from histozoo.evaluate import logistic, logistic_fit
 from histozoo.evaluate.probe import (
     features,
     features_of_images,
@@ -127,7 +127,7 @@ def test_classifier_takes_constant_features_and_skips_absent_classes():
 
 
 def test_u51_a_fit_that_has_not_converged_is_an_error(monkeypatch):
-    monkeypatch.setattr(logistic, "_MAX_STEPS", 2)
+    monkeypatch.setattr(logistic_fit, "_MAX_STEPS", 2)
     f_ND, labels_N = blobs(n=300, d=40, classes=5)
     with pytest.raises(UsageError, match="HZ-U51 the logistic regression did not converge") as caught:
         list(logistic.fit_path(f_ND, labels_N, [1.0]))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from histozoo.errors import UsageError
 from histozoo.evaluate.crossval import Family, predictions
-from histozoo.evaluate.logistic import Floats, rotate
+from histozoo.evaluate.logistic_fit import Floats, rotate
 from histozoo.evaluate.protocol import Parts, Predictions
 
 CS = tuple(10.0**power for power in range(-10, 1))
@@ -86,7 +86,8 @@ def fit_path(
         UsageError: `HZ-U51`, the optimiser did not converge.
     """
     x_ND, classes = with_one(f_ND), int(index_N.max()) + 1
-    basis_DR, moment_R, z_NR = rotate(x_ND, np.full(len(x_ND), 1 / len(x_ND)))
+    basis_DR, moment_R = rotate(x_ND, np.full(len(x_ND), 1 / len(x_ND)))
+    z_NR = x_ND @ basis_DR
     positive = np.arange(classes) if classes != 2 else np.array([1])
     sign_NK = np.where(index_N[:, None] == positive, 1.0, -1.0)
     solution = np.zeros((z_NR.shape[1], sign_NK.shape[1]))
