@@ -1,11 +1,11 @@
 """The optimum of L2 logistic regression for one penalty after another on one training set.
 
-Objective, divided by C * n: the weighted mean of the cross entropies and penalty / 2 * ||W||^2 with penalty = 1 / (C n). Four things
-make it quick, and none moves the optimum. The features are rotated into the eigenbasis of their second moment, which leaves the penalty as it is.
-A fit starts from the best point on the plane through the two fits before it, which is near where classes can be told apart: there weights
-grow along one direction as the penalty falls. Each coordinate is scaled by the square root of its curvature at that start. And L-BFGS sees
-the features in float32, with residuals in which nothing cancels, until its steps drown in rounding; float64 says whether it has arrived,
-and goes on where it has not.
+Objective, divided by C * n: the weighted mean of the cross entropies and penalty / 2 * ||W||^2 with penalty = 1 / (C n). Four things make
+it quick, and none moves the optimum. The features are rotated into the eigenbasis of their second moment, which leaves the penalty as it
+is. A fit starts from the best point on the plane through the two fits before it, which is near where classes can be told apart: there
+weights grow along one direction as the penalty falls. Each coordinate is scaled by the square root of its curvature at that start. And
+L-BFGS sees the features in float32, with residuals in which nothing cancels, until its steps drown in rounding; float64 says whether it
+has arrived, and goes on where it has not.
 
 Half the squared norm of the scaled gradient is, by these curvatures, how far the objective lies above its optimum; below `_GAP` of the
 objective a fit counts as converged.
