@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from histozoo.errors import IntegrityError
+from histozoo.evaluate import logistic
 from histozoo.evaluate.compare import cells
 from histozoo.evaluate.protocol import Predictions
 from tests.fakes.compared import known, labelled
@@ -76,6 +78,19 @@ def test_rows_of_a_cell_stand_in_the_order_of_the_task() -> None:
     np.testing.assert_array_equal(cell.labels_N, task.labels_N)
     np.testing.assert_array_equal(cell.groups_N, task.groups_N)
     np.testing.assert_array_equal(cell.scores_NK[found.rows_N], found.scores_NK)
+
+
+def test_predictions_of_another_solver_are_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = labelled("drawn_one")
+
+    def places() -> list[str]:
+        of = functools.partial(cells.key, known("noise"), task, seed=0)
+        return [of(protocol="logistic"), of(protocol="knn")]
+
+    before = places()
+    monkeypatch.setattr(logistic, "VERSION", logistic.VERSION + 1)
+    after = places()
+    assert after[0] != before[0] and after[1] == before[1]
 
 
 def test_whatever_decides_predictions_decides_their_place() -> None:

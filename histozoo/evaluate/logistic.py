@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from histozoo.evaluate.logistic_fit import Floats, Problem
 
+VERSION = 2
+"""Raise it when classifiers of the same features come out otherwise: kept predictions of another are made again."""
+
 
 @dataclass(frozen=True)
 class Linear:

@@ -90,10 +90,12 @@ def cuts(one: Encoder, settings: Slides, bench: Bench) -> Cuts:
 
 def _probed(one: Encoder, labelled: LabelledTiles, settings: Slides, bench: Bench) -> _Probed:
     """Returns the probe's guesses on every stage's features, from their file or made."""
+    from histozoo.evaluate.logistic import VERSION
     from histozoo.evaluate.probe import probe
 
     costs = truncate.cuts(one.module(), tile_px=one.tile_px)
-    key = digest({"encoder": one.facts(), "task": labelled.fingerprint, "seed": settings.seed})
+    facts = {"encoder": one.facts(), "task": labelled.fingerprint, "seed": settings.seed, "logistic": VERSION}
+    key = digest(facts)
     path = bench.out / "cuts" / f"{labelled.task}-{key[:16]}.json"
     if path.is_file():
         guesses = json.loads(path.read_text(encoding="utf-8"))

@@ -269,6 +269,7 @@ def _predictions(t: Trial, target: Target, part: str, one: Encoder) -> Predictio
         "split": split.fingerprint,
         "protocol": s.protocol,
         "seed": s.seed,
+        **cells.solver(s.protocol),
     }
     path = t.bench.out / "cells" / f"{digest(facts)[:32]}.safetensors"
     if path.exists():

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from histozoo import __version__, durable
 from histozoo.errors import IntegrityError
-from histozoo.evaluate import feature_cache
+from histozoo.evaluate import feature_cache, logistic
 from histozoo.evaluate.encoders import Encoder, digest
 from histozoo.evaluate.labelled import LabelledTiles
 from histozoo.evaluate.protocol import Predictions
@@ -65,6 +65,11 @@ class Cell:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+def solver(protocol: str) -> dict[str, int]:
+    """Returns what a file's name says of the classifier's solver, where it has changed since the first."""
+    return {"logistic": logistic.VERSION} if protocol == "logistic" else {}
+
+
 def key(encoder: Encoder, labelled: LabelledTiles, *, protocol: str, seed: int, settings: Any = None) -> str:
     """Returns the name of the cell's file: everything that decides the predictions, as 32 hexadecimal digits.
 
@@ -87,6 +92,7 @@ def key(encoder: Encoder, labelled: LabelledTiles, *, protocol: str, seed: int, 
         "protocol": protocol,
         "settings": settings,
         "seed": seed,
+        **solver(protocol),
     }
     return digest(facts)[:32]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from histozoo import __version__, durable
 from histozoo.errors import UsageError
-from histozoo.evaluate import feature_cache
+from histozoo.evaluate import feature_cache, logistic
 from histozoo.evaluate.compare import cells
 from histozoo.evaluate.compare.measure import task_at
 from histozoo.evaluate.compare.plan import Plan, looks_of
@@ -151,7 +151,11 @@ def _of_one(
 def _key(protocol: str, one: Encoder, labelled: LabelledTiles, setup: Setup) -> str:
     settings = {
         "form": FORM,
-        "versions": {"histozoo": __version__, "features": feature_cache.VERSION},
+        "versions": {
+            "histozoo": __version__,
+            "features": feature_cache.VERSION,
+            "logistic": logistic.VERSION,
+        },
         "first": setup.first.facts() if protocol == "cka" else None,
         "resamples": setup.resamples,
         "centres": list(setup.centre_of.get(labelled.task, ())),
