@@ -108,6 +108,8 @@ def run(
             "a run of your own is faster with --set 'precision=\"fp32\"'",
             stacklevel=2,
         )
+    if resume_step and not done:
+        checkpoints.explicit(folder, resume_step)
     if experiment.inherit == "everything" and not done and checkpoints.newest_valid(folder) is None:
         parent = registry.resolve(experiment.init)
         continuing.check(looked_at, parent, optimizer=experiment.optimizer)

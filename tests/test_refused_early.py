@@ -11,7 +11,7 @@ import torch
 
 from histozoo import experiment, pretrain, training_data
 from histozoo.assemble import check_recipe, check_start
-from histozoo.errors import UsageError
+from histozoo.errors import IntegrityError, UsageError
 from histozoo.recipes import RECIPES
 from histozoo.tasks import TASKS
 from tests.fakes.tasks import DRAWN, write_drawn
@@ -90,6 +90,13 @@ def test_a_mistake_leaves_no_run_folder_and_the_corrected_file_trains(
     assert not (place / "runs").exists()
     write(place, recipe, **right)
     assert (run(place) / "final" / "DONE.json").exists()
+
+
+def test_a_step_without_a_checkpoint_leaves_no_run_folder(place: Path) -> None:
+    write(place, "simclr")
+    with pytest.raises(IntegrityError, match="HZ-F43 checkpoint 7 cannot be used"):
+        pretrain.run(place / "e.toml", data_root=place / "data", runs=place / "runs", resume_step=7)
+    assert not (place / "runs").exists()
 
 
 @pytest.mark.parametrize("recipe", ["mae", "ibot"])
