@@ -65,6 +65,7 @@ def make_run(tmp_path):
             "tile_px": 32,
             "mean": MEAN,
             "std": STD,
+            "tasks": list(LINEAGES),
             "leave_out": list(left_out),
         }
         data = {
@@ -116,6 +117,12 @@ def test_study_measures_each_left_out_task_with_the_run_that_left_it_out(make_ru
         assert (trained["n"], trained["n_groups"], trained["left_out"]) == (60, 20, True)
         assert trained["fingerprint"] == drawn(t["task"]).fingerprint
     assert sum(r["value"] for r in report["average_rank"]) == pytest.approx(1 + 2 + 3 + 4)
+
+
+def test_tasks_of_a_left_out_lineage_that_the_experiment_does_not_name_need_not_be_there(make_run, tmp_path):
+    run = make_run("blood", tasks=["blood_one", "lung", "colon"])
+    report = leave_out.study([run], out=tmp_path / "s.json", cache=tmp_path, resamples=200)
+    assert [t["task"] for t in report["tasks"]] == ["blood_one"]
 
 
 def test_rows_have_the_fields_of_an_entry(make_run, tmp_path):

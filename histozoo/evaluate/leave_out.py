@@ -45,7 +45,8 @@ def study(
         out: The JSON file to write.
         cache: Where decoded tiles are kept.
         data_root: Folder of the task folders; `$HISTOZOO_DATA` where it is None.
-        tasks: Names of the tasks to measure; all tasks of the left-out lineages where it is None.
+        tasks: Names of the tasks to measure; where it is None, those that the experiment names of the left-out lineages:
+            the pool may hold others, which nobody needs to have.
         random_seeds: Seeds of the random initialisations, at least three.
         seed: Seed of folds and resampling.
         resamples: Bootstrap resamples.
@@ -80,7 +81,8 @@ def plan(runs: Sequence[Run], tasks: Sequence[str] | None = None) -> dict[str, R
 
     if tasks is None:
         left_out = {lineage for run in runs for lineage in run.left_out}
-        tasks = [t.name for t in TASKS.values() if t.lineage in left_out]
+        named = {name for run in runs for name in run.named}
+        tasks = [t.name for t in TASKS.values() if t.lineage in left_out and t.name in named]
     if not tasks:
         raise UsageError(
             "HZ-U53", "no task was left out of these runs", where=", ".join(r.folder.name for r in runs)

@@ -27,6 +27,7 @@ class Run:
         tile_px: Side of the tile it expects, in pixels.
         mean, std: Channel statistics for values scaled to [0, 1].
         tasks: Task -> lineage of what it was trained on.
+        named: Tasks that the experiment names, those left out among them.
         left_out: Lineages of the experiment it was not trained on.
         sha256: Of `final/model.safetensors`.
         data: `data.json`, per task trained on: counts, licence, fingerprint, split.
@@ -38,6 +39,7 @@ class Run:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     tasks: dict[str, str]
+    named: tuple[str, ...]
     left_out: tuple[str, ...]
     sha256: str
     data: dict[str, Any]
@@ -63,6 +65,7 @@ def read_run(folder: str | Path) -> Run:
             mean=tuple(experiment["mean"]),
             std=tuple(experiment["std"]),
             tasks={name: facts["lineage"] for name, facts in data.items()},
+            named=tuple(experiment["tasks"]),
             left_out=tuple(experiment["leave_out"]),
             sha256=done["model.safetensors"]["sha256"],
             data=data,
