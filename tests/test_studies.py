@@ -192,7 +192,7 @@ def test_the_worse_one_is_never_called_better() -> None:
     assert [a.outcome for a in answers] == ["old", "new"]
     (said,) = sentences(answers)
     assert "new is better than old on 1 of 2 tasks (b +0.200" in said
-    assert "old is better than new on 1 of 2 tasks (a -0.200" in said
+    assert "old is better than new on 1 of 2 tasks (a +0.200" in said
 
 
 def test_every_model_is_compared_with_every_baseline_and_the_first_with_all() -> None:

@@ -32,6 +32,7 @@ _LOOKS = 10  # each at a curvature of its own
 _NO_VARIANCE = 1e-10  # directions below this share of the largest eigenvalue are left at zero weight
 _ROUNDING = 1e-9  # of the objective: steps that lower it by less are those of float32's last digits
 _ON_THE_PLANE = 1e-3  # largest relative gradient entry at which the start is near enough
+_FLAT = 1e-12  # least curvature of the bias
 _ROWS = 1_024  # squared at a time
 
 
@@ -166,7 +167,9 @@ class Problem:
         for first in range(0, self.tiles, _ROWS):
             rows = slice(first, first + _ROWS)
             curvature_R += spread_N[rows].astype(np.float32) @ np.square(self.z_NR[rows])
-        scale: Floats = 1 / np.sqrt(np.append(curvature_R, spread_N.sum()) + penalty)
+        # The bias is not penalised; where every row is called its own class it has no curvature left, and no gradient.
+        bias = max(float(spread_N.sum()), _FLAT)
+        scale: Floats = 1 / np.sqrt(np.append(curvature_R + penalty, [bias]))
         return scale
 
 
@@ -217,6 +220,8 @@ def _minimise(
 ) -> Any:
     """Returns SciPy's result; tolerances are those of the loss in units of `unit`, as it may be far below 1."""
     from scipy.optimize import minimize  # type: ignore[import-untyped]
+
+    unit = max(unit, np.finfo(np.float64).tiny)
 
     def relative(v: Floats) -> tuple[float, Floats]:
         value, slope = loss(v)

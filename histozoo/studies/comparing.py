@@ -10,7 +10,7 @@ Shapes: R resamples, C comparisons, S seeds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from histozoo.evaluate.few_groups import FEWEST, NOT_CALLED, detectable, p_widened, widened
 from histozoo.evaluate.multiple import ALPHA, holm
@@ -161,7 +161,7 @@ def _sentence(some: Sequence[Answer], of: str) -> str:
         )
     if worse:
         parts.append(
-            f"{a.second} is better than {a.first} on {len(worse)} of {len(some)} {of} ({_names(worse)})"
+            f"{a.second} is better than {a.first} on {len(worse)} of {len(some)} {of} ({_names(map(_turned, worse))})"
         )
     sure = "each interval excludes 0, and p < 0.05 after Holm's correction over"
     text = f"{begin}{' and '.join(parts)}: {sure} {_count(a.family, 'comparisons')}."
@@ -170,7 +170,12 @@ def _sentence(some: Sequence[Answer], of: str) -> str:
     return text
 
 
-def _names(some: Sequence[Answer]) -> str:
+def _turned(a: Answer) -> Answer:
+    """Returns the comparison as `second` minus `first`, so that the better one's difference is told with a plus."""
+    return replace(a, first=a.second, second=a.first, difference=-a.difference, low=-a.high, high=-a.low)
+
+
+def _names(some: Iterable[Answer]) -> str:
     return ", ".join(f"{a.place} {a.difference:+.3f} [{a.low:+.3f}, {a.high:+.3f}]" for a in some)
 
 
