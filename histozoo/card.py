@@ -148,10 +148,16 @@ def _metadata(raw: Mapping[str, Any]) -> dict[str, Any]:
         "tags": list(dict.fromkeys(tags)),
         "datasets": sorted({_slug(item["task"]) for item in h["corpus"]}),
     }
-    measured = [r for r in h["results"] if r["subject"] == "trained" and not r["left_out"]]
-    if measured:
+    # A reader of the index sees no marks: it holds what was measured on these weights and on tasks that they never saw.
+    if measured := [r for r in _of_weights(h) if r["subject"] == "trained"]:
         meta["model-index"] = [{"name": h["name"], "results": [_index_result(r) for r in measured]}]
     return meta
+
+
+def _of_weights(h: Mapping[str, Any]) -> list[Any]:
+    """Returns the results of these very weights on tasks outside their corpus."""
+    known = {part["task"] for part in h["corpus"]}
+    return [r for r in h["results"] if r["left_out"] and r["task"] not in known]
 
 
 def _index_result(r: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,7 +235,7 @@ def _results(h: Mapping[str, Any]) -> str:
     ]
     known = {part["task"] for part in h["corpus"]}
     of_recipe = [r for r in results if r["left_out"] and r["task"] in known]
-    of_weights = [r for r in results if r["left_out"] and r["task"] not in known]
+    of_weights = _of_weights(h)
     for title, text, rows in (
         ("Tasks left out of training", _LEFT_OUT, of_recipe),
         ("Tasks it never saw", _NEVER_SEEN, of_weights),
