@@ -134,6 +134,19 @@ def test_u51_a_fit_that_has_not_converged_is_an_error(monkeypatch):
     assert "C = 1, 300 tiles, 40 features" in caught.value.where
 
 
+@pytest.mark.parametrize("c", [0.0, -1.0, float("inf"), float("nan")])
+def test_u50_a_penalty_that_is_none_is_refused(c):
+    f_ND, labels_N = blobs(n=60, d=5, classes=2)
+    with pytest.raises(UsageError, match="HZ-U50 not an inverse penalty"):
+        list(logistic.fit_path(f_ND, labels_N, [1.0, c]))
+
+
+def test_one_class_alone_is_always_predicted():
+    f_ND, labels_N = blobs(n=60, d=5, classes=2)
+    [(_, found)] = logistic.fit_path(f_ND, labels_N * 0 + 3, [1.0])
+    assert (found.predict(f_ND) == 3).all()
+
+
 # -- probe
 
 

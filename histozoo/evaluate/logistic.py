@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from histozoo.errors import UsageError
 from histozoo.evaluate.logistic_fit import Floats, Problem
 
 VERSION = 2
@@ -66,8 +67,12 @@ def fit_path(
         cs: Inverse penalty strengths, positive.
 
     Raises:
-        UsageError: `HZ-U51`, the optimiser did not converge.
+        UsageError: `HZ-U50` a C that is not positive and finite; `HZ-U51` the optimiser did not converge.
     """
+    if wrong := [c for c in cs if not 0 < c < np.inf]:
+        raise UsageError(
+            "HZ-U50", "not an inverse penalty", expected="positive numbers", got=f"C = {wrong[0]}"
+        )
     mean_D, scale_D = f_ND.mean(0, dtype=np.float64), f_ND.std(0, dtype=np.float64)
     scale_D[scale_D == 0] = 1.0
     x_ND = (f_ND - mean_D) / scale_D
