@@ -1,18 +1,18 @@
 """Self-supervised recipes on tiles whose class is their texture, in seconds each.
 
-The colour of a tile is drawn apart from its texture and is what a trunk that was not trained sees: fewer than half of its nearest
-neighbours share the texture. Trained on views that leave little of the colour, more than nine of ten do. Trained without stain jitter,
-colour jitter and grey, the same recipe turns to colour: far more neighbours share it, and fewer share the texture. Nothing forbids it to
-learn both, but the trunk has hardly room for it; iBOT's, a vision transformer, has.
+The colour of a tile, which stain prevails in it, is drawn apart from its texture and is what a trunk that was not trained sees: of its
+nearest neighbours nine in ten share the colour, and hardly more than chance, one in four, the texture. Trained on views whose stains are
+jittered so that little of the colour is left, more than nine of ten share the texture. Trained without stain jitter, and on the same
+views otherwise, the same recipe latches on to the colour: far more neighbours share it, and fewer share the texture. Nothing forbids it
+to learn both, so how many fewer depends on the recipe and on the seed; four features have hardly room for both.
+
+Settings were chosen by seeds 0 to 2, by which all of them learn the textures and latch on. Of the two that were tried by seeds 3 and 4,
+too, DINO has 0.90 and 0.84 of the textures there and BYOL 1.00 and 0.75: these two do not find them from every start.
 
 Beside SimCLR, `multitaskssl` has for every other tile a label that tells in which of two pairs of textures its own is, and no more.
 
-DINO in so few steps does not always find the textures with four features (0.8 to 1.0 from seed to seed): it has eight, of which colour
-keeps some, so that the gap in colour is smaller.
-
-MAE has one view, which it draws again as it is: what a view leaves of the colour it has to keep. So it learns from grey views and is asked
-on grey tiles, then learns from coloured ones and is asked on coloured tiles: the colour decides, as before training, though with room for
-both it learns most of the textures, too.
+MAE has one view, which it draws again as it is: what a view shows of the colour it has to keep, jittered or not, and a test shows that it
+does. So what takes the colour from it is grey. It is asked as it was taught, on grey tiles or on coloured ones.
 """
 
 from __future__ import annotations
@@ -42,9 +42,10 @@ from histozoo.recipes import (
 from histozoo.recipes.base import Recipe
 from tests.fakes import textures
 
-TILES, ROWS, LEARNT, BLIND, HALF_TOLD = 2048, 64, 0.9, 0.5, 0.8
-MORE_COLOUR, LESS_TEXTURE = 0.15, 0.1
-"""By how much the shares of neighbours must differ between training with and without what changes colours."""
+TILES, ROWS, SEED, LEARNT, HALF_TOLD = 2048, 64, 1, 0.9, 0.8
+BLIND, LATCHED = 0.35, 0.2
+"""Share of neighbours with the same texture below which a trunk does not see it (chance is 0.25, of 256 tiles its deviation 0.03), and by
+how much the share with the same colour rises where nothing changes it."""
 
 
 class Toy(NamedTuple):
@@ -52,10 +53,10 @@ class Toy(NamedTuple):
 
     kind: type[Recipe]
     settings: Any
-    steps: int = 150
+    steps: int = 250
     lr: float = 3e-3
     trunk: Callable[[], nn.Module] = textures.Trunk
-    more_colour: float = MORE_COLOUR
+    blind: float = BLIND
 
 
 HEAD = {"hidden": 128, "outputs": 64}
@@ -77,7 +78,7 @@ TOYS = {
         moco.Settings(**{**moco.VERSION_2, **FAST, "momentum_end": 0.9, "queue": 256}),
         lr=5e-3,
     ),
-    "byol": Toy(byol.BYOL, byol.Settings(**FAST), steps=300, lr=2e-3),
+    "byol": Toy(byol.BYOL, byol.Settings(**{**FAST, "momentum": 0.97}), steps=300),
     "barlow": Toy(barlow.Barlow, barlow.Settings(**HEAD, vector_lr=1.0)),
     "vicreg": Toy(vicreg.VICReg, vicreg.Settings(**HEAD)),
     "swav": Toy(
@@ -87,22 +88,32 @@ TOYS = {
     ),
     "dino": Toy(
         dino.DINO,
-        dino.Settings(**SHARP, momentum=0.97, centre_momentum=0.5),
-        steps=200,
-        trunk=partial(textures.Trunk, features=8, loud=3.0),
-        more_colour=0.05,
+        dino.Settings(
+            **SHARP,
+            momentum=0.97,
+            centre_momentum=0.5,
+            teacher_temperature=0.07,
+            teacher_temperature_start=0.07,
+        ),
+        steps=300,
     ),
     "ibot": Toy(
-        ibot.IBOT, ibot.Settings(**SHARP, momentum=0.95, token_weight=0.1), steps=200, trunk=textures.vit
+        ibot.IBOT,
+        ibot.Settings(**SHARP, momentum=0.95, token_weight=0.1),
+        steps=300,
+        lr=4e-3,
+        trunk=partial(textures.vit, width=32, flat=0.6),
+        blind=0.45,
     ),
     "multitaskssl": Toy(multitaskssl.MultitaskSSL, multitaskssl.Settings()),
 }
+"""iBOT's transformer sees some of the textures untrained: louder colours would take longer to unlearn."""
 
 
-def made(toy: Toy, trunk: nn.Module, *, colours: bool, seed: int) -> Recipe:
+def made(toy: Toy, trunk: nn.Module, *, jitter: bool, seed: int) -> Recipe:
     """Returns the recipe around `trunk`; beside labels it is SimCLR."""
     options = {"steps": toy.steps, "lr": toy.lr, "weight_decay": 1e-4}
-    views = textures.views(colours=colours)
+    views = textures.views(jitter=jitter)
     if toy.kind is not multitaskssl.MultitaskSSL:
         return toy.kind(trunk, views=views, settings=toy.settings, seed=seed, **options)  # type: ignore[call-arg]
     plain = Views(px=textures.PX, mean=textures.MEAN, std=textures.STD)
@@ -112,46 +123,54 @@ def made(toy: Toy, trunk: nn.Module, *, colours: bool, seed: int) -> Recipe:
     return toy.kind(trunk, multitask=labelled, objective=objective, settings=toy.settings)  # type: ignore[call-arg]
 
 
-def neighbours(toy: Toy, *, colours: bool, seed: int = 0) -> tuple[tuple[float, float], tuple[float, float]]:
+def neighbours(
+    toy: Toy, *, jitter: bool, seed: int = SEED
+) -> tuple[tuple[float, float], tuple[float, float]]:
     """Returns how often the nearest tiles share the texture, and the colour, before and after the recipe was trained."""
     torch.manual_seed(seed)
     trunk = toy.trunk()
     before = textures.nearest(trunk, seed=seed)
-    recipe = made(toy, trunk, colours=colours, seed=seed)
+    recipe = made(toy, trunk, jitter=jitter, seed=seed)
     textures.learn(recipe.train(), textures.drawn(TILES, seed), steps=toy.steps, rows=ROWS, seed=seed)
     return before, textures.nearest(trunk, seed=seed)
 
 
 @pytest.mark.parametrize("name", TOYS)
-def test_a_recipe_learns_textures_and_without_stain_jitter_it_turns_to_colour(name: str) -> None:
+def test_a_recipe_learns_textures_and_without_stain_jitter_it_latches_on_to_colour(name: str) -> None:
     torch.set_num_threads(1)
-    (untrained, _), (texture, colour) = neighbours(TOYS[name], colours=True)
-    assert untrained < BLIND and texture > LEARNT
-    _, (less, latched) = neighbours(TOYS[name], colours=False)
-    assert latched > colour + TOYS[name].more_colour and less < texture - LESS_TEXTURE
+    (untrained, _), (texture, colour) = neighbours(TOYS[name], jitter=True)
+    assert untrained < TOYS[name].blind and texture > LEARNT
+    _, (less, latched) = neighbours(TOYS[name], jitter=False)
+    assert latched > colour + LATCHED and less < texture
 
 
-def test_mae_learns_textures_from_grey_views_and_keeps_the_colour_of_coloured_ones() -> None:
+def of_mae(*, grey: bool = False, jitter: bool = False) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Returns how often the nearest share texture and colour: of coloured tiles before training, of tiles as they were taught after it."""
+    torch.manual_seed(SEED)
     torch.set_num_threads(1)
+    trunk = textures.vit()
+    before = textures.nearest(trunk, seed=SEED)
+    view = textures.one(grey=grey, jitter=jitter)
+    small = mae.Settings(decoder_width=32, decoder_depth=1, decoder_heads=2, warmup=0.1)
+    recipe = mae.MAE(trunk, views=view, settings=small, steps=600, lr=4e-3, weight_decay=0.05, seed=SEED)
+    textures.learn(recipe.train(), textures.drawn(TILES, SEED), steps=600, rows=ROWS, seed=SEED)
+    return before, textures.nearest(trunk, seed=SEED, grey=grey)
 
-    def asked(*, colours: bool) -> tuple[tuple[float, float], tuple[float, float]]:
-        torch.manual_seed(0)
-        trunk = textures.vit(depth=2, flat=0.0)
-        before = textures.nearest(trunk, seed=0, grey=not colours)
-        view = textures.one(colours=colours)
-        small = mae.Settings(decoder_width=32, decoder_depth=1, decoder_heads=2, warmup=0.1)
-        recipe = mae.MAE(trunk, views=view, settings=small, steps=1200, lr=4e-3, weight_decay=0.05, seed=0)
-        textures.learn(recipe.train(), textures.drawn(TILES, 0), steps=1200, rows=ROWS, seed=0)
-        return before, textures.nearest(trunk, seed=0, grey=not colours)
 
-    (untrained, _), (texture, _) = asked(colours=False)
+def test_mae_learns_textures_from_grey_views_and_latches_on_to_the_colour_of_coloured_ones() -> None:
+    (untrained, _), (texture, colour) = of_mae(grey=True)
     assert untrained < BLIND and texture > LEARNT
-    _, (_, latched) = asked(colours=True)
-    assert latched > LEARNT
+    _, (less, latched) = of_mae()
+    assert latched > colour + LATCHED and latched > LEARNT and less < texture - LATCHED
+
+
+def test_stain_jitter_does_not_take_the_colour_from_mae() -> None:
+    _, (texture, colour) = of_mae(jitter=True)
+    assert colour > LEARNT and texture < LEARNT
 
 
 def test_labels_of_pairs_alone_do_not_tell_the_textures() -> None:
     torch.set_num_threads(1)
     alone = TOYS["multitaskssl"]._replace(settings=multitaskssl.Settings(weight=0.0))
-    _, (texture, _) = neighbours(alone, colours=True)
+    _, (texture, _) = neighbours(alone, jitter=True)
     assert texture < HALF_TOLD

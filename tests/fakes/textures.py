@@ -28,16 +28,16 @@ from tests.fakes.ssl import train_step
 
 PX = 32
 TEXTURES = ("fine", "coarse", "dots", "rings")
-SHARES = ((0.7, 0.15, 0.15), (0.15, 0.7, 0.15), (0.15, 0.15, 0.7), (0.34, 0.33, 0.33))
+SHARES = ((0.5, 0.25, 0.25), (0.25, 0.5, 0.25), (0.25, 0.25, 0.5), (0.34, 0.33, 0.33))
 """Of haematoxylin, eosin and residual in the middle of each colour."""
-SPREAD, LEAST = 0.1, 0.02
-"""Half-width of a share around its middle, and the smallest share."""
-AMOUNT = (1.0, 2.0)
+SPREAD = 0.05
+"""Half-width of a share around its middle."""
+AMOUNT = (1.2, 2.0)
 """Natural-log density of the stains of a tile together."""
-CONTRAST = (0.3, 0.5)
+CONTRAST = (0.4, 0.5)
 """Standard deviation of the texture, as a share of the density."""
-LOUD, FLAT = 1.5, 0.8
-"""How loud the mean colour is in `Trunk`, and the share of the answer to it that is taken from the filters of `vit`."""
+LOUD, FLAT = 3.0, -6.0
+"""How loud the mean colour is in `Trunk`, and by what share of itself the filters' answer to it is lowered in `vit`; below 0, raised."""
 MEAN, STD = (0.5, 0.3, 0.6), (0.25, 0.25, 0.25)
 BANK, NEIGHBOURS = 256, 3
 
@@ -59,7 +59,7 @@ def drawn(count: int, seed: int) -> Drawn:
     )
     field_NHW = torch.stack([_field(TEXTURES[k], random) for k in texture.tolist()])
     u = torch.rand(count, 5, generator=random)
-    share = (torch.tensor(SHARES)[colour] + SPREAD * (2 * u[:, :3] - 1)).clamp(min=LEAST)
+    share = torch.tensor(SHARES)[colour] + SPREAD * (2 * u[:, :3] - 1)
     amount = AMOUNT[0] + (AMOUNT[1] - AMOUNT[0]) * u[:, 3:4]
     stains = amount * share / share.sum(1, keepdim=True)
     contrast = CONTRAST[0] + (CONTRAST[1] - CONTRAST[0]) * u[:, 4]
@@ -124,14 +124,14 @@ class Trunk(nn.Module):
         return answer
 
 
-def vit(*, depth: int = 1, flat: float = FLAT) -> nn.Module:
-    """Returns a vision transformer of few blocks whose filters answer to a flat colour less than timm's do, by the share `flat`."""
+def vit(*, width: int = 16, flat: float = FLAT) -> nn.Module:
+    """Returns a vision transformer of one block whose filters answer to a flat colour otherwise than timm's do, by the share `flat`."""
     trunk = timm.models.VisionTransformer(
         img_size=PX,
         patch_size=4,
-        embed_dim=32,
-        depth=depth,
-        num_heads=2,
+        embed_dim=width,
+        depth=1,
+        num_heads=width // 16,
         num_classes=0,
         global_pool="avg",
         class_token=False,
@@ -143,30 +143,19 @@ def vit(*, depth: int = 1, flat: float = FLAT) -> nn.Module:
     return trunk
 
 
-COLOUR_OPERATIONS = ("stain", "colour", "grey")
-STRONG: dict[str, Any] = {
-    **dict.fromkeys(("stain_p", "colour_p"), 1.0),
-    "area": (0.6, 1.0),
-    "aspect": 1.0,
-    "blur_p": 0.0,
-    "stain": 0.3,
-    "grey_p": 0.4,
-    "brightness": 0.2,
-    "contrast": 0.4,
-    "saturation": 0.8,
-    "hue": 0.5,
-}
+STRONG: dict[str, Any] = {"area": (0.6, 1.0), "aspect": 1.0, "stain_p": 1.0, "stain": 0.8}
+ALONE: dict[str, Any] = dict.fromkeys(("colour_p", "grey_p", "blur_p"), 0.0)
 
 
-def views(*, colours: bool = True) -> SSLViews:
-    """Returns two views that leave little of the colour, or those without the operations that change it."""
-    return two_views(PX, MEAN, STD, **STRONG, without=() if colours else COLOUR_OPERATIONS)
+def views(*, jitter: bool = True) -> SSLViews:
+    """Returns two views: crops, mirrors and quarter turns, with stain jitter or without."""
+    return two_views(PX, MEAN, STD, **STRONG, **ALONE, without=() if jitter else ("stain",))
 
 
-def one(*, colours: bool) -> SSLViews:
-    """Returns one view, grey or with its colours as they are."""
-    changes = {"stain_p": 0.0, "colour_p": 0.0, "grey_p": 0.0} if colours else {"grey_p": 1.0}
-    return one_view(PX, MEAN, STD, **{**STRONG, **changes})
+def one(*, grey: bool = False, jitter: bool = False) -> SSLViews:
+    """Returns one view: crop, mirrors and quarter turns, grey or with its colours, with stain jitter or without."""
+    changes = {"stain_p": float(jitter), "grey_p": float(grey)}
+    return one_view(PX, MEAN, STD, **{**STRONG, **ALONE, **changes})
 
 
 # -- learning and asking ---------------------------------------------------------------------------------------------------------------
