@@ -65,7 +65,7 @@ def read_run(folder: str | Path) -> Run:
             mean=tuple(experiment["mean"]),
             std=tuple(experiment["std"]),
             tasks={name: facts["lineage"] for name, facts in data.items()},
-            named=tuple(experiment["tasks"]),
+            named=tuple(experiment.get("tasks", ())),
             left_out=tuple(experiment["leave_out"]),
             sha256=done["model.safetensors"]["sha256"],
             data=data,
