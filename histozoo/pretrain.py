@@ -95,6 +95,8 @@ def run(
     settings = {**experiment.settings(), "leave_out": list(leave_out), "parents": parents}
     if parents:
         settings["init"] = parents[0]["name"]  # of a bundle folder its name: where it lay says nothing
+    if resume_step is not None:
+        checkpoints.explicit(folder, resume_step)
     done = (folder / "final" / "DONE.json").exists()
     if done and not accept_change:
         now = fingerprints([*kept, *watched], data_root)
@@ -108,8 +110,6 @@ def run(
             "a run of your own is faster with --set 'precision=\"fp32\"'",
             stacklevel=2,
         )
-    if resume_step and not done:
-        checkpoints.explicit(folder, resume_step)
     if experiment.inherit == "everything" and not done and checkpoints.newest_valid(folder) is None:
         parent = registry.resolve(experiment.init)
         continuing.check(looked_at, parent, optimizer=experiment.optimizer)
@@ -168,7 +168,7 @@ def _train(
     samples = experiment.steps * experiment.batch_size * experiment.accumulate * processes
     dataset = sequence(experiment, tasks, unlabelled, samples=samples, uniforms=recipe.uniforms)
     checkpoint = (
-        checkpoints.explicit(folder, resume_step) if resume_step else checkpoints.newest_valid(folder)
+        checkpoints.newest_valid(folder) if resume_step is None else checkpoints.explicit(folder, resume_step)
     )
     if checkpoint:
         say(f"continuing from {checkpoint.name} of {experiment.steps} steps")

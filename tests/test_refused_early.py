@@ -92,10 +92,11 @@ def test_a_mistake_leaves_no_run_folder_and_the_corrected_file_trains(
     assert (run(place) / "final" / "DONE.json").exists()
 
 
-def test_a_step_without_a_checkpoint_leaves_no_run_folder(place: Path) -> None:
+@pytest.mark.parametrize("step", [0, 7])
+def test_a_step_without_a_checkpoint_leaves_no_run_folder(place: Path, step: int) -> None:
     write(place, "simclr")
-    with pytest.raises(IntegrityError, match="HZ-F43 checkpoint 7 cannot be used"):
-        pretrain.run(place / "e.toml", data_root=place / "data", runs=place / "runs", resume_step=7)
+    with pytest.raises(IntegrityError, match=f"HZ-F43 checkpoint {step} cannot be used"):
+        pretrain.run(place / "e.toml", data_root=place / "data", runs=place / "runs", resume_step=step)
     assert not (place / "runs").exists()
 
 

@@ -1,18 +1,20 @@
 """Self-supervised recipes on tiles whose class is their texture, in seconds each.
 
-The colour of a tile, which stain prevails in it, is drawn apart from its texture and is what a trunk that was not trained sees: of its
-nearest neighbours nine in ten share the colour, and hardly more than chance, one in four, the texture. Trained on views whose stains are
-jittered so that little of the colour is left, more than nine of ten share the texture. Trained without stain jitter, and on the same
-views otherwise, the same recipe latches on to the colour: far more neighbours share it, and fewer share the texture. Nothing forbids it
-to learn both, so how many fewer depends on the recipe and on the seed; four features have hardly room for both.
+The colour of a tile, which stain prevails in it, is drawn apart from its texture and is what a trunk that was not trained sees: it is
+built so that nine in ten of the nearest neighbours share the colour and three in ten, hardly more than chance, the texture. Trained on
+views with strong stain jitter, more than nine of ten share the texture, and three to six of ten the colour. Trained without stain jitter,
+and on the same views otherwise, the same recipe latches on to the colour: eight or nine of ten share it, as before training, and fewer
+the texture. Nothing forbids it to learn both, so how many fewer depends on the recipe and on the seed; four features have hardly room for
+both.
 
 Settings were chosen by seeds 0 to 2, by which all of them learn the textures and latch on. Of the two that were tried by seeds 3 and 4,
 too, DINO has 0.90 and 0.84 of the textures there and BYOL 1.00 and 0.75: these two do not find them from every start.
 
 Beside SimCLR, `multitaskssl` has for every other tile a label that tells in which of two pairs of textures its own is, and no more.
 
-MAE has one view, which it draws again as it is: what a view shows of the colour it has to keep, jittered or not, and a test shows that it
-does. So what takes the colour from it is grey. It is asked as it was taught, on grey tiles or on coloured ones.
+MAE has one view, which it draws again as it is: what a view shows of the colour it has to keep, and a test shows that it does so with
+jittered stains, too. So there is no contrast by stain jitter for it. From grey views it learns the textures of grey tiles; from coloured
+ones it learns fewer of them, and asked on coloured tiles it goes by the colour.
 """
 
 from __future__ import annotations
@@ -43,9 +45,9 @@ from histozoo.recipes.base import Recipe
 from tests.fakes import textures
 
 TILES, ROWS, SEED, LEARNT, HALF_TOLD = 2048, 64, 1, 0.9, 0.8
-BLIND, LATCHED = 0.35, 0.2
+BLIND, LATCHED, MARGIN = 0.35, 0.2, 0.15
 """Share of neighbours with the same texture below which a trunk does not see it (chance is 0.25, of 256 tiles its deviation 0.03), and by
-how much the share with the same colour rises where nothing changes it."""
+how much the share with the same colour is larger where nothing changes it; and a margin for shares of MAE."""
 
 
 class Toy(NamedTuple):
@@ -144,29 +146,43 @@ def test_a_recipe_learns_textures_and_without_stain_jitter_it_latches_on_to_colo
     assert latched > colour + LATCHED and less < texture
 
 
-def of_mae(*, grey: bool = False, jitter: bool = False) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Returns how often the nearest share texture and colour: of coloured tiles before training, of tiles as they were taught after it."""
+class Mae(NamedTuple):
+    """How often the nearest tiles share texture and colour, before and after training."""
+
+    trunk: nn.Module
+    before: tuple[float, float]
+    after: tuple[float, float]
+
+
+def of_mae(*, grey: bool = False, jitter: bool = False) -> Mae:
+    """Teaches MAE on grey or coloured views, and asks on tiles as they were taught."""
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
     trunk = textures.vit()
-    before = textures.nearest(trunk, seed=SEED)
+    before = textures.nearest(trunk, seed=SEED, grey=grey)
     view = textures.one(grey=grey, jitter=jitter)
     small = mae.Settings(decoder_width=32, decoder_depth=1, decoder_heads=2, warmup=0.1)
     recipe = mae.MAE(trunk, views=view, settings=small, steps=600, lr=4e-3, weight_decay=0.05, seed=SEED)
     textures.learn(recipe.train(), textures.drawn(TILES, SEED), steps=600, rows=ROWS, seed=SEED)
-    return before, textures.nearest(trunk, seed=SEED, grey=grey)
+    return Mae(trunk, before, textures.nearest(trunk, seed=SEED, grey=grey))
 
 
-def test_mae_learns_textures_from_grey_views_and_latches_on_to_the_colour_of_coloured_ones() -> None:
-    (untrained, _), (texture, colour) = of_mae(grey=True)
-    assert untrained < BLIND and texture > LEARNT
-    _, (less, latched) = of_mae()
-    assert latched > colour + LATCHED and latched > LEARNT and less < texture - LATCHED
+def test_mae_learns_textures_from_grey_views_and_from_coloured_ones_fewer_as_the_colour_decides() -> None:
+    taught = of_mae(grey=True)
+    assert taught.before[0] < TOYS["ibot"].blind and taught.after[0] > LEARNT
+    coloured = of_mae()
+    on_grey, _ = textures.nearest(coloured.trunk, seed=SEED, grey=True)
+    assert on_grey < taught.after[0] - MARGIN
+    assert coloured.after[0] < taught.after[0] - MARGIN and coloured.after[1] > LEARNT
 
 
 def test_stain_jitter_does_not_take_the_colour_from_mae() -> None:
-    _, (texture, colour) = of_mae(jitter=True)
-    assert colour > LEARNT and texture < LEARNT
+    jittered = of_mae(jitter=True)
+    assert jittered.after[0] > jittered.before[0] + MARGIN and jittered.after[1] > LEARNT
+    tiles = textures.drawn(4, SEED).tiles
+    views = [textures.one(jitter=jitter) for jitter in (True, False)]
+    changed, plain = (view(tiles, torch.full((4, view.uniforms), 0.25))[0] for view in views)
+    assert (changed - plain).abs().mean() > 0.1
 
 
 def test_labels_of_pairs_alone_do_not_tell_the_textures() -> None:
