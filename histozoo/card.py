@@ -149,15 +149,17 @@ def _metadata(raw: Mapping[str, Any]) -> dict[str, Any]:
         "datasets": sorted({_slug(item["task"]) for item in h["corpus"]}),
     }
     # A reader of the index sees no marks: it holds what was measured on these weights and on tasks that they never saw.
-    if measured := [r for r in _of_weights(h) if r["subject"] == "trained"]:
+    _, of_weights = _left_out(h)
+    if measured := [r for r in of_weights if r["subject"] == "trained"]:
         meta["model-index"] = [{"name": h["name"], "results": [_index_result(r) for r in measured]}]
     return meta
 
 
-def _of_weights(h: Mapping[str, Any]) -> list[Any]:
-    """Returns the results of these very weights on tasks outside their corpus."""
+def _left_out(h: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+    """Returns the results on tasks left out of training: those of the recipe trained without them, and those of these very weights."""
     known = {part["task"] for part in h["corpus"]}
-    return [r for r in h["results"] if r["left_out"] and r["task"] not in known]
+    results = [r for r in h["results"] if r["left_out"]]
+    return [r for r in results if r["task"] in known], [r for r in results if r["task"] not in known]
 
 
 def _index_result(r: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,8 +236,7 @@ def _results(h: Mapping[str, Any]) -> str:
         "Each value with its 95 % interval from a bootstrap over groups; random weights: the same architecture."
     ]
     known = {part["task"] for part in h["corpus"]}
-    of_recipe = [r for r in results if r["left_out"] and r["task"] in known]
-    of_weights = _of_weights(h)
+    of_recipe, of_weights = _left_out(h)
     for title, text, rows in (
         ("Tasks left out of training", _LEFT_OUT, of_recipe),
         ("Tasks it never saw", _NEVER_SEEN, of_weights),

@@ -103,9 +103,14 @@ class Problem:
         self.found = [*self.found[-1:], solution]
         return solution
 
+    def _logits(self, solutions: Floats) -> NDArray[np.float32]:
+        """Returns the float32 logits of solutions, `[..., K, R + 1] -> [..., K, N]`."""
+        narrow = solutions.astype(np.float32)
+        logits: NDArray[np.float32] = narrow[..., :-1] @ self.z_NR.T + narrow[..., -1:]
+        return logits
+
     def _in_float32(self, penalty: float, solution: Floats) -> tuple[float, Floats]:
-        narrow = solution.astype(np.float32)
-        residual_KN = narrow[:, :-1] @ self.z_NR.T + narrow[:, -1:]
+        residual_KN = self._logits(solution)
         loss = self._residuals(residual_KN)
         return _penalised(loss, residual_KN @ self.z_NR, residual_KN.sum(1), solution, penalty)
 
@@ -140,8 +145,7 @@ class Problem:
             return np.zeros((self.classes, self.basis_DR.shape[1] + 1))
         # The second vector is how the solution moved.
         vectors = np.stack([self.found[-1], self.found[-1] - self.found[0]][: len(self.found)])
-        narrow = vectors.astype(np.float32)
-        logits_VKN = narrow[:, :, :-1] @ self.z_NR.T + narrow[:, :, -1:]
+        logits_VKN = self._logits(vectors)
         weights = vectors[:, :, :-1].reshape(len(vectors), -1)
         products_VV = weights @ weights.T
 
@@ -159,8 +163,7 @@ class Problem:
 
     def _scale(self, solution: Floats, penalty: float) -> Floats:
         """Returns one over the square root of each coordinate's curvature at `solution`, the mean over classes, `[R + 1]`."""
-        narrow = solution.astype(np.float32)
-        residual_KN = narrow[:, :-1] @ self.z_NR.T + narrow[:, -1:]
+        residual_KN = self._logits(solution)
         self._residuals(residual_KN)
         # w p (1 - p) of each class; the own class's residual is w (p - 1), of the same product.
         spread_N = (np.abs(residual_KN).sum(0) - np.square(residual_KN).sum(0) / self.weight_N) / self.classes
