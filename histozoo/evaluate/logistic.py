@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from histozoo.errors import UsageError
 from histozoo.evaluate.logistic_fit import Floats, Problem
 
-VERSION = 2
+VERSION = 3
 """Raise it when classifiers of the same features come out otherwise: kept predictions of another are made again."""
 
 
@@ -74,7 +74,8 @@ def fit_path(
             "HZ-U50", "not an inverse penalty", expected="positive numbers", got=f"C = {wrong[0]}"
         )
     mean_D, scale_D = f_ND.mean(0, dtype=np.float64), f_ND.std(0, dtype=np.float64)
-    scale_D[scale_D == 0] = 1.0
+    # A constant column's standard deviation is rounding; this bound on it is scikit-learn's (StandardScaler).
+    scale_D[scale_D <= len(f_ND) * np.finfo(np.float64).eps * np.abs(mean_D)] = 1.0
     x_ND = (f_ND - mean_D) / scale_D
     classes_K, index_N = np.unique(labels_N, return_inverse=True)
     problem = Problem(x_ND, index_N, len(classes_K))

@@ -7,10 +7,11 @@ weights grow along one direction as the penalty falls. Each coordinate is scaled
 L-BFGS sees the features in float32, with residuals in which nothing cancels, until its steps drown in rounding; float64 says whether it
 has arrived, and goes on where it has not.
 
-Half the squared norm of the scaled gradient estimates how far the objective lies above its optimum; below `_GAP` of the objective a fit
-counts as converged. Curvatures across coordinates are left out of it: at a large C on few rows a fit may end
-up to 1e-3 above, for C up to 1 below 1e-6. Where a strong penalty leaves all classes nearly equally likely that is enough to class single
-rows otherwise than at the very optimum.
+Half the squared norm of the scaled gradient estimates how far the objective lies above its optimum. A fit has converged where that is at
+most a share of the objective or, if less, of what the weights have gained over chance: a strong penalty leaves all classes nearly equally
+likely, and the weights still tell them apart. The share is 3e-8 for 10,000 rows and falls with the square of their number to 1e-12:
+few rows cost little, and on a small set every guess counts. Curvatures across coordinates are left out of the estimate: at C above 1e4
+a fit of few rows may end 1e-4 above its optimum.
 
 Shapes: N tiles, D features, R rank of the training features, K classes, V vectors.
 """
@@ -28,7 +29,11 @@ from histozoo.errors import UsageError
 
 Floats = NDArray[np.float64]
 
-_GAP = 3e-8
+_GAP = 3e-8  # share of the objective, for `_MANY` rows
+_MANY = 10_000
+_LEAST_GAP = 1e-12  # for few
+_UNSEEN = 4e-15  # of the objective: below it float64 tells no height from another
+_TINY = float(np.finfo(np.float64).tiny)
 _MAX_STEPS = 2_000
 _LOOKS = 10  # each at a curvature of its own
 _NO_VARIANCE = 1e-10  # directions below this share of the largest eigenvalue are left at zero weight
@@ -68,6 +73,8 @@ class Problem:
         self.basis_DR = rotate(x_ND, self.weight_N)[0]
         self.z_NR = x_ND.astype(np.float32) @ self.basis_DR.astype(np.float32)
         self.own_N = index_N * self.tiles + np.arange(self.tiles)  # where each row's own class lies in [K, N]
+        self.gap = max(_GAP * min(self.tiles / _MANY, 1) ** 2, _LEAST_GAP)
+        self.chance = float(np.log(classes))  # the loss without weights, as balanced classes have it
         self.found: list[Floats] = []
 
     def weights(self, solution: Floats) -> tuple[Floats, Floats]:
@@ -84,19 +91,19 @@ class Problem:
         penalty = (2.0 if self.classes == 2 else 1.0) / (c * self.tiles)
         rough, exact = partial(self._in_float32, penalty), partial(self._in_float64, penalty)
         solution = self._start(penalty)
-        solution, said = _descend(rough, solution, self._scale(solution, penalty), least_gain=_ROUNDING)
+        solution, said = self._descend(rough, solution, self._scale(solution, penalty), least_gain=_ROUNDING)
         for _ in range(_LOOKS):
             scale_R1 = self._scale(solution, penalty)
             value, slope = exact(solution)
-            if (gap := _gap(value, slope, scale_R1)) <= _GAP:
+            if (gap := self._above(value, slope, scale_R1)) <= self.gap:
                 break
-            solution, said = _descend(exact, solution, scale_R1, least_gain=0.0)
-        if not gap <= _GAP:
+            solution, said = self._descend(exact, solution, scale_R1, least_gain=0.0)
+        else:
             raise UsageError(
                 "HZ-U51",
                 "the logistic regression did not converge",
                 where=f"C = {c:g}, {self.tiles} tiles, {self.basis_DR.shape[1]} features",
-                expected=f"an objective within {_GAP:g} of its optimum, as its gradient tells",
+                expected=f"an objective within {self.gap:g} of its optimum, as its gradient tells",
                 got=f"{gap:.2g} ({said})",
                 next_step="leave out the largest C, or look for features of very different size",
             )
@@ -177,6 +184,39 @@ class Problem:
         scale: Floats = 1 / np.sqrt(np.append(curvature_R + penalty, [bias]))
         return scale
 
+    def _descend(
+        self,
+        loss: Callable[[Floats], tuple[float, Floats]],
+        start: Floats,
+        scale: Floats,
+        *,
+        least_gain: float,
+    ) -> tuple[Floats, str]:
+        """Returns where L-BFGS ended, and why."""
+        first, slope = loss(start)
+        gap = self._above(first, slope, scale)
+        if gap <= self.gap:
+            return start, "at the start"
+
+        def scaled(u: Floats) -> tuple[float, Floats]:
+            nonlocal gap
+            value, slope = loss(u.reshape(start.shape) * scale)
+            gap = self._above(value, slope, scale)
+            return value, (slope * scale).ravel()
+
+        def arrived(_: Any) -> None:
+            # After a step, whose end is what was looked at last.
+            if gap <= self.gap:
+                raise StopIteration
+
+        found = _minimise(scaled, (start / scale).ravel(), unit=first, callback=arrived, ftol=least_gain)
+        return found.x.reshape(start.shape) * scale, str(found.message)
+
+    def _above(self, value: float, slope: Floats, scale: Floats) -> float:
+        """Returns how far a point lies above the optimum, as a share of its objective or of what it has gained over chance."""
+        whole = max(min(value, self.chance - value), _UNSEEN / self.gap * value, _TINY)
+        return float(np.square(slope * scale).sum()) / 2 / whole
+
 
 def _penalised(
     loss: float, slope_KR: NDArray[Any], slope_K: NDArray[Any], solution: Floats, penalty: float
@@ -184,34 +224,6 @@ def _penalised(
     slope = np.column_stack([slope_KR, slope_K]).astype(np.float64)
     slope[:, :-1] += penalty * solution[:, :-1]
     return loss + penalty / 2 * float(np.square(solution[:, :-1]).sum()), slope
-
-
-def _descend(
-    loss: Callable[[Floats], tuple[float, Floats]], start: Floats, scale: Floats, *, least_gain: float
-) -> tuple[Floats, str]:
-    """Returns where L-BFGS ended, and why."""
-    first, slope = loss(start)
-    gap = _gap(first, slope, scale)
-    if gap <= _GAP:
-        return start, "at the start"
-
-    def scaled(u: Floats) -> tuple[float, Floats]:
-        nonlocal gap
-        value, slope = loss(u.reshape(start.shape) * scale)
-        gap = _gap(value, slope, scale)
-        return value, (slope * scale).ravel()
-
-    def arrived(_: Any) -> None:
-        # After a step, whose end is what was looked at last.
-        if gap <= _GAP:
-            raise StopIteration
-
-    found = _minimise(scaled, (start / scale).ravel(), unit=first, callback=arrived, ftol=least_gain)
-    return found.x.reshape(start.shape) * scale, str(found.message)
-
-
-def _gap(value: float, slope: Floats, scale: Floats) -> float:
-    return float(np.square(slope * scale).sum()) / 2 / max(value, np.finfo(np.float64).tiny)
 
 
 def _minimise(
@@ -226,7 +238,7 @@ def _minimise(
     """Returns SciPy's result; tolerances are those of the loss in units of `unit`, as it may be far below 1."""
     from scipy.optimize import minimize  # type: ignore[import-untyped]
 
-    unit = max(unit, np.finfo(np.float64).tiny)
+    unit = max(unit, _TINY)
 
     def relative(v: Floats) -> tuple[float, Floats]:
         value, slope = loss(v)
