@@ -156,10 +156,14 @@ def _metadata(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _left_out(h: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
-    """Returns the results on tasks left out of training: those of the recipe trained without them, and those of these very weights."""
-    known = {part["task"] for part in h["corpus"]}
-    results = [r for r in h["results"] if r["left_out"]]
-    return [r for r in results if r["task"] in known], [r for r in results if r["task"] not in known]
+    """Returns the results on tasks left out of training: those of the recipe trained without their lineage, and those of these weights."""
+    known = {part["lineage"] for part in h["corpus"]}
+    lineage = result_rows.lineage_by_task(h["corpus"])
+    parts: tuple[list[Any], list[Any]] = [], []
+    for r in h["results"]:
+        if r["left_out"]:
+            parts[lineage.get(r["task"]) not in known].append(r)
+    return parts
 
 
 def _index_result(r: Mapping[str, Any]) -> dict[str, Any]:
@@ -235,7 +239,6 @@ def _results(h: Mapping[str, Any]) -> str:
     parts = [
         "Each value with its 95 % interval from a bootstrap over groups; random weights: the same architecture."
     ]
-    known = {part["task"] for part in h["corpus"]}
     of_recipe, of_weights = _left_out(h)
     for title, text, rows in (
         ("Tasks left out of training", _LEFT_OUT, of_recipe),
@@ -251,7 +254,7 @@ def _results(h: Mapping[str, Any]) -> str:
             ]
     if trained_on := result_rows.by_task(results, left_out=False):
         parts += ["### Tasks it was trained on", _TRAINED_ON, _table(result_rows.HEAD, trained_on)]
-        if rest := sorted(known - {row[0] for row in trained_on}):
+        if rest := sorted({part["task"] for part in h["corpus"]} - {row[0] for row in trained_on}):
             parts.append(f"Trained on as well, with no value recorded: {_text(', '.join(map(str, rest)))}.")
     return "\n\n".join(part for part in parts if part)
 

@@ -48,12 +48,16 @@ def verdict(results: Sequence[Result], corpus: Iterable[Mapping[str, Any]]) -> s
     return "\n\n".join(f"By {p}: {s[0].lower()}{s[1:]}" for p, s in zip(protocols, said, strict=True))
 
 
-def _verdict(differences: Sequence[Result], corpus: Iterable[Mapping[str, Any]]) -> str:
+def lineage_by_task(corpus: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Returns the lineage of every task of the pool and of a corpus: tasks that a model never saw may share slides all the same."""
     from histozoo.tasks import TASKS
 
-    # Tasks that the model never saw are not in its corpus; several of them may share slides all the same.
     lineage = {name: task.lineage for name, task in TASKS.items()}
-    lineage |= {part["task"]: part["lineage"] for part in corpus}
+    return lineage | {part["task"]: part["lineage"] for part in corpus}
+
+
+def _verdict(differences: Sequence[Result], corpus: Iterable[Mapping[str, Any]]) -> str:
+    lineage = lineage_by_task(corpus)
     lineages = {lineage.get(r["task"], r["task"]) for r in differences}
     above = sum(r["interval"] is not None and r["interval"][0] > 0 for r in differences)
     below = sum(r["interval"] is not None and r["interval"][1] < 0 for r in differences)

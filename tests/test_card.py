@@ -17,6 +17,7 @@ import yaml
 from histozoo import candidate, card, registry
 from histozoo.errors import IntegrityError
 from histozoo.registry import Entry
+from histozoo.tasks import TASKS
 from tests.fakes.hub import Hub
 from tests.fakes.run import RESULT, edit_json, make_run
 from tests.fakes.tiny import NAME, tiny_zoo
@@ -155,6 +156,18 @@ def test_the_hub_reads_only_what_these_weights_did_on_tasks_that_they_never_saw(
         "balanced_accuracy",
         0.875,
     )
+
+
+def test_a_result_on_slides_of_the_corpus_under_another_name_is_none_of_these_weights(
+    raw: dict[str, Any],
+) -> None:
+    def change(h: dict[str, Any]) -> None:
+        h["corpus"][0] |= {"task": "lc25000_colon", "lineage": TASKS["lc25000_colon"].lineage}
+        h["results"] = [{**h["results"][0], "task": "lc25000_full_lung", "left_out": True}]
+
+    text = card.render(entry_of(raw, change))
+    assert "model-index" not in front_matter(text)
+    assert "### Tasks left out of training" in text and "### Tasks it never saw" not in text
 
 
 def test_a_task_without_a_recorded_value_is_named(raw: dict[str, Any]) -> None:

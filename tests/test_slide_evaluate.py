@@ -206,6 +206,20 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, change: dict[str, An
     assert not (tmp_path / "out").exists()
 
 
+def test_i65_too_few_resamples_are_refused_before_anything_is_fitted(tmp_path: Path) -> None:
+    sources = [str(written(tmp_path / name, signal=1.0)) for name in ("one", "two")]
+    plan = SlidePlan(
+        sources=sources,
+        table=tmp_path / "biopsies.csv",
+        protocols=["slides_mean"],
+        seeds=[0],
+        out=tmp_path / "out",
+    )
+    with pytest.raises(UsageError, match="HZ-I65 too few resamples"):
+        slide_files.run(plan, resamples=38)
+    assert not (tmp_path / "out").exists()
+
+
 def test_i63_one_slide_only_is_refused(tmp_path: Path) -> None:
     source = written(tmp_path / "one", signal=1.0, slides=1)
     plan = SlidePlan(

@@ -31,6 +31,7 @@ from histozoo.evaluate.slides.attention import POOLINGS
 from histozoo.evaluate.slides.bag_files import from_feature_files, read_slide_labels
 from histozoo.evaluate.slides.bags import Bags
 from histozoo.evaluate.slides.predict import predict
+from histozoo.evaluate.verdicts import enough
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +72,15 @@ def run(
 
     Raises:
         UsageError: `HZ-I75` no such protocol, or a source named twice; `HZ-I71` other slides than the table's; `HZ-U32` no such table;
-            `HZ-I63` one slide only; `HZ-I72` a class with fewer patients than folds.
+            `HZ-I63` one slide only; `HZ-I72` a class with fewer patients than folds; `HZ-I65` too few
+            resamples for so many comparisons.
         IntegrityError: `HZ-H64` a feature file is damaged, `HZ-I75` a kept prediction is.
     """
     known = [f"{SLIDES}{pooling}" for pooling in POOLINGS]
     for protocol in plan.protocols:
         named("protocol for slides", protocol, known)
     bags = _bags(plan)
+    enough(resamples, len(bags) * (len(bags) - 1) // 2)
     protocols = list(dict.fromkeys(plan.protocols))
     found = [
         _cell(plan, source, of, protocol, seed, say)
