@@ -97,23 +97,37 @@ def newest_valid(run: Path) -> Path | None:
 
 
 def explicit(run: Path, step: int) -> Path:
-    """Returns `run/checkpoint-<step>`, never another one.
+    """Returns `run/checkpoint-<step>`, never another one; every file is read.
 
     Raises:
         IntegrityError: `HZ-F43`, it is missing or damaged.
     """
+    check_there(run, step)
     checkpoint = run / f"checkpoint-{step}"
-    reason = damage(checkpoint) if checkpoint.is_dir() else "there is no such folder"
-    if reason:
-        raise IntegrityError(
-            "HZ-F43",
-            f"checkpoint {step} cannot be used",
-            where=checkpoint,
-            got=reason,
-            kept="the run folder is untouched",
-            next_step=f"name another step: {', '.join(str(step_of(c)) for c in _all(run)) or 'there is none'}",
-        )
+    if reason := damage(checkpoint):
+        raise _unusable(run, step, reason)
     return checkpoint
+
+
+def check_there(run: Path, step: int) -> None:
+    """Refuses a step that a run has no checkpoint of; what the checkpoint holds is not read.
+
+    Raises:
+        IntegrityError: `HZ-F43`, it is missing.
+    """
+    if not (run / f"checkpoint-{step}").is_dir():
+        raise _unusable(run, step, "there is no such folder")
+
+
+def _unusable(run: Path, step: int, reason: str) -> IntegrityError:
+    return IntegrityError(
+        "HZ-F43",
+        f"checkpoint {step} cannot be used",
+        where=run / f"checkpoint-{step}",
+        got=reason,
+        kept="the run folder is untouched",
+        next_step=f"name another step: {', '.join(str(step_of(c)) for c in _all(run)) or 'there is none'}",
+    )
 
 
 def _all(run: Path) -> list[Path]:

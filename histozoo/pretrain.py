@@ -29,8 +29,7 @@ from histozoo import (
     unlabelled_data,
 )
 from histozoo import experiment as experiments
-from histozoo.assemble import build_recipe, check_recipe, check_start, unlabelled_views
-from histozoo.data.resolution import Span
+from histozoo.assemble import build_recipe, check_recipe, check_start
 from histozoo.data.streamed import Mixable
 from histozoo.data.views import normalise
 from histozoo.errors import Interrupted
@@ -73,7 +72,8 @@ def run(
         runs: Where run folders lie.
         leave_out: Lineages whose tasks are not trained on; the run folder's name says so.
         resume_step: Continue from exactly this checkpoint instead of the newest whole one.
-        accept_change: Continue although experiment, data, code or the number of processes changed; the change is recorded.
+        accept_change: Continue although experiment, data, code or the number of processes changed; the change is recorded. Of a run that is
+            done, only what the card says can still be changed.
         workers: Loader processes.
         device: `cpu` or `auto`.
         say: Receives a line where something is worth knowing before training ends.
@@ -96,7 +96,7 @@ def run(
     if parents:
         settings["init"] = parents[0]["name"]  # of a bundle folder its name: where it lay says nothing
     if resume_step is not None:
-        checkpoints.explicit(folder, resume_step)
+        checkpoints.check_there(folder, resume_step)
     done = (folder / "final" / "DONE.json").exists()
     if done and not accept_change:
         now = fingerprints([*kept, *watched], data_root)
@@ -115,31 +115,29 @@ def run(
         continuing.check(looked_at, parent, optimizer=experiment.optimizer)
     with run_folder.locked(folder):
         durable.remove_stale(folder)
+        # Verified once, and under the lock: no other process changes it until it is loaded.
+        asked = None if done or resume_step is None else checkpoints.explicit(folder, resume_step)
         where: dict[str, Any] = {"data_root": data_root, "cache": Path(runs) / "tiles"}
         prepared = prepare_tasks(experiment, leave_out=leave_out, **where)
         seen = {t.name: prepare_task(t, experiment, **where) for t in watched}
         sources = unlabelled_data.open_all(experiment, leave_out=leave_out, **where)
         tile_mpp = tile_resolutions(experiment, prepared, sources.facts)
-        if tile_mpp:
-            unlabelled_views(experiment, tile_mpp)  # refused before the run folder is filled
-        if run_folder.is_first_process():
-            tasks = {name: describe(p) for name, p in prepared.items()}
-            tasks |= {name: describe(p, watched=True) for name, p in seen.items()}
-            facts = {
-                "data.json": {**tasks, **sources.facts},
-                "environment.json": run_folder.environment(),
-                "experiment.json": settings,
-            }
-            run_folder.record(folder, facts, accept_change=accept_change)
-        if not done:
+        # Before the run folder is filled: what is refused here, or cannot be fetched, leaves nothing half-written.
+        classes = {name: len(p.task.classes) for name, p in prepared.items()}
+        recipe = None if done else build_recipe(experiment, classes, tile_mpp=tile_mpp)
+        tasks = {name: describe(p) for name, p in prepared.items()}
+        tasks |= {name: describe(p, watched=True) for name, p in seen.items()}
+        facts = {"data.json": {**tasks, **sources.facts}, "experiment.json": settings}
+        _record(folder, facts, done=done, accept_change=accept_change)
+        if recipe is not None:
             _train(
                 folder,
                 experiment,
+                recipe,
                 prepared,
                 sources.sets,
                 watched=seen,
-                tile_mpp=tile_mpp,
-                resume_step=resume_step,
+                resume_from=asked,
                 workers=workers,
                 device=device,
                 say=say,
@@ -147,29 +145,35 @@ def run(
     return folder
 
 
+def _record(folder: Path, facts: Mapping[str, Any], *, done: bool, accept_change: bool) -> None:
+    if not run_folder.is_first_process():
+        return
+    if done:
+        run_folder.restate(folder, facts)
+    else:
+        made_by = {"environment.json": run_folder.environment()}
+        run_folder.record(folder, {**made_by, **facts}, accept_change=accept_change)
+
+
 def _train(
     folder: Path,
     experiment: Experiment,
+    recipe: Recipe,
     tasks: Mapping[str, Prepared],
     unlabelled: Mapping[str, Mixable],
     *,
     watched: Mapping[str, Prepared],
-    tile_mpp: Span | None,
-    resume_step: int | None,
+    resume_from: Path | None,
     workers: int,
     device: str,
     say: Callable[[str], None],
 ) -> None:
     from histozoo.engine import Engine  # here, since it takes seconds to import, and mistakes are told before
 
-    classes = {name: len(p.task.classes) for name, p in tasks.items()}
-    recipe = build_recipe(experiment, classes, tile_mpp=tile_mpp)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     samples = experiment.steps * experiment.batch_size * experiment.accumulate * processes
     dataset = sequence(experiment, tasks, unlabelled, samples=samples, uniforms=recipe.uniforms)
-    checkpoint = (
-        checkpoints.newest_valid(folder) if resume_step is None else checkpoints.explicit(folder, resume_step)
-    )
+    checkpoint = resume_from or checkpoints.newest_valid(folder)
     if checkpoint:
         say(f"continuing from {checkpoint.name} of {experiment.steps} steps")
     transplant = experiment.own.get("transplant_batches", 0)

@@ -19,8 +19,11 @@ import torch.distributed as dist
 
 from histozoo import artifact, checkpoints, durable, sharding
 from histozoo.errors import IntegrityError, UsageError
+from histozoo.experiment import STATED
 from histozoo.recipes import Recipe
 
+SAID = (*STATED, "licence", "source", "origin", "citation", "organ")
+"""Keys of what a card says, in a run's facts, and that decide no weight. Not `stain`, which is a strength of views, too."""
 _held: list[TextIO] = []
 
 
@@ -133,20 +136,51 @@ def compare(folder: Path, facts: Mapping[str, Any]) -> None:
         _refuse(folder, changes)
 
 
+def restate(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Writes what a card says of a finished run, and notes the differences in `changes.jsonl`; what it was trained with stays.
+
+    Args:
+        folder: The run folder.
+        facts: As `record` takes them, without the environment: what trained the run is what it was.
+
+    Raises:
+        IntegrityError: `HZ-F44`, something differs that decides the weights.
+    """
+    facts = json.loads(json.dumps(facts))
+    before = {name: json.loads((folder / name).read_text(encoding="utf-8")) for name in facts}
+    if deciding := [c for name in facts for c in _differences(name, _bare(before[name]), _bare(facts[name]))]:
+        _refuse(folder, deciding, finished=True)
+    if changes := [c for name in facts for c in _differences(name, before[name], facts[name])]:
+        durable.append_line(folder / "changes.jsonl", json.dumps(changes))
+        for name, value in facts.items():
+            durable.write_json(folder / name, value)
+
+
+def _bare(value: Any) -> Any:
+    """Returns a JSON value without what is said for the card only."""
+    if isinstance(value, dict):
+        return {k: _bare(v) for k, v in value.items() if k not in SAID}
+    return value
+
+
 def _part(before: Any, now: Any) -> Any:
     if isinstance(before, dict) and isinstance(now, dict):
         return {k: _part(before.get(k), v) for k, v in now.items()}
     return before
 
 
-def _refuse(folder: Path, changes: Sequence[str]) -> NoReturn:
+def _refuse(folder: Path, changes: Sequence[str], *, finished: bool = False) -> NoReturn:
+    accept = "use another run folder, or pass --accept-change (it is recorded)"
+    anew = "train it under another name or in another --runs folder"
     raise IntegrityError(
         "HZ-F44",
-        "this run was started differently",
+        "this run is finished, and was trained differently"
+        if finished
+        else "this run was started differently",
         where=folder,
         got="; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else ""),
         kept="the run folder is untouched",
-        next_step="restore what changed, use another run folder, or pass --accept-change (it is recorded)",
+        next_step=f"restore what changed, {'or ' + anew if finished else accept}",
     )
 
 

@@ -47,6 +47,11 @@ def digest(folder: Path) -> str:
     return hashlib.sha256((folder / "final" / "model.safetensors").read_bytes()).hexdigest()
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Every file but the lock, which says since when somebody has been here."""
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
+
+
 def test_a_run_folder_holds_what_a_publisher_needs(drawn: Path) -> None:
     folder = run(drawn)
     assert folder.name == "test_resnet.multitask_drawn"
@@ -216,6 +221,43 @@ def test_f44_a_changed_run_is_refused_with_the_difference_unless_accepted(
     run(drawn, accept_change=True, **changes)
     recorded = json.loads((folder / "changes.jsonl").read_text().splitlines()[0])
     assert any(named[what] in change for change in recorded)
+
+
+def test_an_asked_checkpoint_is_read_once_and_a_damaged_one_changes_nothing(
+    drawn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = digest(run(drawn, runs="others"))
+    folder = half_done(drawn)
+    read: list[Path] = []
+    real = checkpoints.damage
+    monkeypatch.setattr(checkpoints, "damage", lambda c: read.append(c) or real(c))
+    assert digest(run(drawn, resume_step=8)) == whole
+    assert read.count(folder / "checkpoint-8") == 1
+    half_done(drawn)
+    (folder / "checkpoint-8" / "model.safetensors").write_bytes(b"")
+    before = contents(folder)
+    with pytest.raises(IntegrityError, match="HZ-F43 checkpoint 8 cannot be used"):
+        run(drawn, resume_step=8, accept_change=True, lr=5e-4)
+    assert contents(folder) == before
+
+
+def test_f44_a_finished_run_takes_no_change_of_what_decided_its_weights(
+    drawn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run(drawn)
+    before = contents(folder)
+    now = {**run_folder.environment(), "code": "0" * 64}
+    monkeypatch.setattr(run_folder, "environment", lambda: now)
+    with pytest.raises(IntegrityError, match="HZ-F44 this run is finished") as caught:
+        run(drawn, accept_change=True, lr=5e-4, limits="None is known.")
+    assert caught.value.got == "experiment.json.lr: 0.001 -> 0.0005"
+    assert "another name" in caught.value.next_step and "--accept-change" not in caught.value.next_step
+    assert contents(folder) == before
+    run(drawn, accept_change=True, limits="None is known.")
+    assert json.loads((folder / "experiment.json").read_text())["limits"] == "None is known."
+    after = contents(folder)
+    changed = {p.name for p in after if after[p] != before.get(p)}
+    assert changed == {"experiment.json", "changes.jsonl"}  # and the environment is the one that trained it
 
 
 def test_f47_the_number_of_loader_processes_changes_no_bit(drawn: Path) -> None:

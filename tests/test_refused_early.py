@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 
 from histozoo import experiment, pretrain, training_data
@@ -98,6 +100,25 @@ def test_a_step_without_a_checkpoint_leaves_no_run_folder(place: Path, step: int
     with pytest.raises(IntegrityError, match=f"HZ-F43 checkpoint {step} cannot be used"):
         pretrain.run(place / "e.toml", data_root=place / "data", runs=place / "runs", resume_step=step)
     assert not (place / "runs").exists()
+
+
+def test_weights_that_cannot_be_fetched_leave_no_run_folder(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = timm.create_model
+
+    def offline(name: str, *, pretrained: bool = False, **options: Any) -> Any:
+        if pretrained:
+            raise OSError("no route to the weights")
+        return real(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    write(place, "simclr")
+    begin = partial(pretrain.run, place / "e.toml", data_root=place / "data", runs=place / "runs")
+    with pytest.raises(OSError, match="no route to the weights"):
+        begin(init="timm:test_resnet")
+    assert [path.name for path in (place / "runs").iterdir()] == ["tiles"]  # decoded, for the next start
+    assert (begin() / "final" / "DONE.json").exists()
 
 
 @pytest.mark.parametrize("recipe", ["mae", "ibot"])
