@@ -70,6 +70,17 @@ def test_shuffled_labels_score_chance(name):
 
 
 @every_protocol
+def test_labels_that_mean_nothing_are_remembered_where_groups_are_divided(name):
+    """What the test above would see if a fold divided a group: these features tell groups apart."""
+    rng = np.random.default_rng(0)
+    groups_N = np.repeat(np.arange(12), 5)
+    f_ND = (rng.normal(size=(12, 60))[groups_N] + 0.1 * rng.normal(size=(60, 60))).astype(np.float32)
+    labels_N = rng.permutation(np.arange(12) % 2)[groups_N]
+    whole, divided = (run(name, f_ND, labels_N, g).guesses_N for g in (groups_N, np.arange(60)))
+    assert balanced_accuracy(labels_N, divided, 2) > 0.9 > 0.8 > balanced_accuracy(labels_N, whole, 2)
+
+
+@every_protocol
 @pytest.mark.parametrize("official", [False, True])
 def test_the_same_seed_gives_the_same_numbers(name, official):
     f_ND, labels_N, groups_N = task()
