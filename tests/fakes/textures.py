@@ -208,3 +208,27 @@ def nearest(trunk: nn.Module, *, seed: int, grey: bool = False) -> tuple[float, 
         ((_, share_MK),) = knn.votes(f_ND, y, f_MD, settings=[NEIGHBOURS])
         scores.append(float((share_MK.argmax(1) == truth).mean()))
     return scores[0], scores[1]
+
+
+def by_texture(trunk: nn.Module, *, seed: int, untold: bool = False) -> float:
+    """Returns how often a tile of the same texture and another colour is nearer than one of the same colour and another texture.
+
+    Of all such pairs around each of 256 new tiles: 1 where texture alone decides, 0 where colour does.
+
+    Args:
+        trunk: Gives features.
+        seed: Of the tiles.
+        untold: Only pairs that the labels of `learn` do not tell apart.
+    """
+    bank, asked = drawn(BANK, 1000 + seed), drawn(256, 2000 + seed)
+    f_ND, f_MD = (F.normalize(torch.from_numpy(features(trunk, data)), dim=1) for data in (bank, asked))
+    texture_MN = asked.texture[:, None] == bank.texture
+    colour_MN = asked.colour[:, None] == bank.colour
+    other_MN = ~texture_MN & colour_MN
+    if untold:
+        other_MN &= asked.texture[:, None] % 2 == bank.texture % 2
+    shares = [
+        (near_N[same_N][:, None] > near_N[other_N]).float().mean()
+        for near_N, same_N, other_N in zip(f_MD @ f_ND.T, texture_MN & ~colour_MN, other_MN, strict=True)
+    ]
+    return float(torch.stack(shares).mean())
