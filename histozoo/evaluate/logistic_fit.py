@@ -9,9 +9,10 @@ has arrived, and goes on where it has not.
 
 Half the squared norm of the scaled gradient estimates how far the objective lies above its optimum. A fit has converged where that is at
 most a share of what the weights have gained over chance: a strong penalty leaves all classes nearly equally likely, and the weights still
-tell them apart. Where they leave no more to gain it is a share of the objective, thirty times as large. The share is 3e-8 for 10,000 rows and
-falls with the square of their number to 1e-12: few rows cost little, and on a small set every guess counts. Curvatures across coordinates
-are left out of the estimate: at C above 1e4 a fit of few rows may end 1e-4 above its optimum.
+tell them apart. Where they leave little to gain it is a share of the objective, thirty times as large. The share is 3e-8 for 10,000
+rows and falls with the square of their number to 1e-12: few rows cost little, and on a small set every guess counts. Curvatures
+across coordinates are left out of the estimate: at C above 1e4 a fit of few rows may end 1e-4 above its optimum. Gains that float64 does
+not see beside the objective, those of C below 1e-8 or so, are left to chance.
 
 Shapes: N tiles, D features, R rank of the training features, K classes, V vectors.
 """
@@ -199,19 +200,22 @@ class Problem:
         if gap <= self.gap:
             return start, "at the start"
 
+        # `_minimise` divides the loss by its first value: in these coordinates its curvature is 1 all the same.
+        step = scale * np.sqrt(max(first, _TINY))
+
         def scaled(u: Floats) -> tuple[float, Floats]:
             nonlocal gap
-            value, slope = loss(u.reshape(start.shape) * scale)
+            value, slope = loss(u.reshape(start.shape) * step)
             gap = self._above(value, slope, scale)
-            return value, (slope * scale).ravel()
+            return value, (slope * step).ravel()
 
         def arrived(_: Any) -> None:
             # After a step, whose end is what was looked at last.
             if gap <= self.gap:
                 raise StopIteration
 
-        found = _minimise(scaled, (start / scale).ravel(), unit=first, callback=arrived, ftol=least_gain)
-        return found.x.reshape(start.shape) * scale, str(found.message)
+        found = _minimise(scaled, (start / step).ravel(), unit=first, callback=arrived, ftol=least_gain)
+        return found.x.reshape(start.shape) * step, str(found.message)
 
     def _above(self, value: float, slope: Floats, scale: Floats) -> float:
         """Returns how far a point lies above the optimum, as a share of its gain over chance or of its objective."""
