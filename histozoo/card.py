@@ -35,7 +35,9 @@ _LEFT_OUT = (
 _NEVER_SEEN = (
     "Measured on these weights, on data of which no lineage was in the corpus, by `histozoo evaluate`. Grouped five-fold cross-validation "
     "over all tiles of the task; protocols that begin with finetune\\_ train the weights on and score the test groups of one split; those "
-    "that begin with slides\\_ predict whole groups, and slides stand where the table says tiles."
+    "that begin with slides\\_ predict whole groups, and slides stand where the table says tiles; those that begin with segmentation\\_, "
+    "of `histozoo study experiments/studies/segmentation.toml`, train U-Nets with this encoder on so many groups of the named set, several "
+    "seeds, and score pictures of other groups."
 )
 _TRAINED_ON = (
     "Measured on these weights. The trunk saw the training groups of these tasks; a probe learned on them too and was scored on groups "
@@ -169,10 +171,16 @@ def _left_out(h: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
 def _index_result(r: Mapping[str, Any]) -> dict[str, Any]:
     metric = _line(r["metric"])
     return {
-        "task": {"type": "image-classification", "name": f"{_line(r['protocol'])} on frozen features"},
+        "task": _index_task(_line(r["protocol"])),
         "dataset": {"type": _slug(r["task"]), "name": _line(r["task"])},
         "metrics": [{"type": metric, "name": metric, "value": r["value"], "verified": False}],
     }
+
+
+def _index_task(protocol: str) -> dict[str, str]:
+    if protocol.startswith("segmentation_"):
+        return {"type": "image-segmentation", "name": protocol}
+    return {"type": "image-classification", "name": f"{protocol} on frozen features"}
 
 
 def _slug(text: str) -> str:

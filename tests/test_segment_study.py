@@ -219,8 +219,7 @@ def test_one_real_cell_from_pictures_to_results(tmp_path: Path) -> None:
 def test_the_smallest_size_is_where_the_difference_can_be_told_from_chance(
     tmp_path: Path, trained: list[Any]
 ) -> None:
-    found = report.write(run(tmp_path), tmp_path / "report.json", resamples=2_000)
-    assert json.loads((tmp_path / "report.json").read_text()) == found
+    found = report.summarise(run(tmp_path), resamples=2_000)
     assert {(s["test_set"], s["metric"]): s["excludes_zero"] for s in found["smallest"]} == {
         (t, m): 1 for t in ("home", "away") for m in ("dice", "pq")
     }
@@ -239,26 +238,6 @@ def test_no_winner_is_an_outcome() -> None:
     none = curves.differences(same, same, groups_N)
     assert [curves.smallest(none, by=rule) for rule in report.RULES] == [None] * 3
     assert none[0].estimate.value == 0.0 and none[0].estimate.interval == (0.0, 0.0)
-
-
-def test_an_entry_s_results_are_marked_where_the_lineage_was_trained_on(
-    tmp_path: Path, trained: list[Any]
-) -> None:
-    both = [starts("good", lineages=frozenset({"home"}))[0], starts("random")[0]]
-    scores = study.run(both, HOME, out=tmp_path, design=DESIGN, others=(AWAY,))
-    rows = report.results(scores, "good", resamples=500)
-    assert len(rows) == 2 * 2 * 3 * 3
-    assert {(r.task, r.left_out) for r in rows} == {("home", False), ("away", True)}
-    first = {
-        r.subject: r
-        for r in rows
-        if (r.task, r.metric, r.protocol) == ("away", "dice", "segmentation_finetuned_1")
-    }
-    assert first["difference"].value == pytest.approx(first["trained"].value - first["random"].value)
-    assert first["trained"].n == 8 and first["trained"].n_groups == 4
-    assert first["trained"].fingerprint == AWAY.fingerprint
-    with pytest.raises(UsageError, match="HZ-I64"):
-        report.results(scores, "better")
 
 
 def test_every_group_counts_once_however_many_pictures_it_has() -> None:

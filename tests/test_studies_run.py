@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import itertools
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from histozoo import card, registry
 from histozoo.cli import app
 from histozoo.errors import UsageError
 from histozoo.evaluate import truncate
@@ -23,7 +25,7 @@ from histozoo.evaluate.cut_scores import score_cuts
 from histozoo.evaluate.encoder_sources import trained
 from histozoo.evaluate.labelled import read as labelled_tiles
 from histozoo.evaluate.segment.pictures import SETS
-from histozoo.studies import folder, multitask, run, slides
+from histozoo.studies import folder, multitask, recorded, run, slides
 from histozoo.studies.comparing import Answer, Asked, decide
 from histozoo.studies.segmentation_part import BASELINE, COLOURS, FLOOR
 from histozoo.studies.study_file import read
@@ -198,6 +200,49 @@ def test_segmentation_compares_starts_at_every_size(place: Path) -> None:
     cells = [p for p in before if p.parent.name == "cells"]
     assert len(cells) == 4 + 2 and {p: p.stat().st_mtime_ns for p in cells} == {p: before[p] for p in cells}
     assert "in 2 starts" in (out / "report.md").read_text()
+
+
+def test_segmentation_goes_onto_entry_and_card(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    masks.write(place / "data" / "glas", masks.drawn("glas", groups=14, each=1))
+    zoo = place / "zoo"
+    shutil.copytree(tiny_zoo() / "zoo", zoo)
+    monkeypatch.setenv("HISTOZOO_ZOO", str(zoo))
+    before = json.loads((zoo / f"{NAME}.json").read_text())["histozoo"]["results"]
+    study = read(STUDIES / "segmentation.toml", preset="small", changed=SEGMENTATION)
+    assert recorded.models(study) == [NAME]
+    out = measure(place, "segmentation", SEGMENTATION)
+    assert recorded.record(out, study) == recorded.record(out, study) == [zoo / f"{NAME}.json"]
+    entry = registry.read_entry(zoo / f"{NAME}.json")
+    new = [r for r in entry.raw["histozoo"]["results"] if r not in before]
+    assert len(entry.raw["histozoo"]["results"]) == len(before) + len(
+        new
+    )  # the second time in the place of the first
+    of = {(r["protocol"], r["subject"]): r for r in new}
+    protocols = {"segmentation_frozen_1_group_of_glas", "segmentation_frozen_2_groups_of_glas"}
+    assert set(of) == set(itertools.product(protocols, ("trained", "random", "difference")))
+    told = {
+        (r["model"], r["minus"], r["task"]): r
+        for r in rows(out)
+        if r["metric"] == "dice" and r["model"] in (NAME, BASELINE) and r["minus"] in ("", BASELINE)
+    }
+    for (protocol, subject), r in of.items():
+        size = protocol.removeprefix("segmentation_frozen_").removesuffix("_of_glas").replace("_", " ")
+        pair = {"trained": (NAME, ""), "random": (BASELINE, ""), "difference": (NAME, BASELINE)}[subject]
+        same = told[*pair, size if pair[1] else f"glas, {size} of glas"]
+        assert (r["task"], r["metric"], r["left_out"], r["n_groups"]) == ("glas", "dice", True, 7)
+        found = [r["value"], *r["interval"]]
+        assert found == pytest.approx([float(same[k]) for k in ("value", "low", "high")], abs=2e-6)
+    text = card.render(entry)
+    assert "| glas | segmentation_frozen_1_group_of_glas, dice |" in text
+    assert "type: image-segmentation\n      name: segmentation_frozen_1_group_of_glas\n" in text
+
+
+def test_i75_only_segmentation_of_published_models_is_recorded() -> None:
+    with pytest.raises(UsageError, match="HZ-I75 a study of kind multitask puts nothing onto entries"):
+        recorded.models(read(STUDIES / "multitask.toml", preset="small"))
+    changed = {"models": ["random:resnet18"]}
+    with pytest.raises(UsageError, match="HZ-I75 there is no entry to record this on"):
+        recorded.models(read(STUDIES / "segmentation.toml", preset="small", changed=changed))
 
 
 def test_segmentation_tells_a_clean_model_from_one_that_saw_the_lineage(place: Path) -> None:

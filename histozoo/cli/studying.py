@@ -30,13 +30,20 @@ def study(
     ] = None,
     cache: Annotated[Path, typer.Option(help="Where decoded tiles and features are kept.")] = Path("runs"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    record: Annotated[
+        bool,
+        typer.Option(
+            "--record",
+            help="Put clean values of published models onto their entries and cards (segmentation).",
+        ),
+    ] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value over the file; may be repeated.")
     ] = None,
 ) -> None:
     """Run a study; the same command continues a stopped one."""
     from histozoo import devices
-    from histozoo.studies import crew, folder, run
+    from histozoo.studies import crew, folder, recorded, run
     from histozoo.studies.study_file import read
 
     named = Path("experiments/studies", file.name).with_suffix(".toml")
@@ -44,6 +51,8 @@ def study(
         file = named  # in a clone, `study ladder` is enough
     with crew.joined() as together:
         chosen = read(file, preset=preset, changed=overrides(settings or ()))
+        if record:
+            recorded.models(chosen)  # what is written at the end is tried at the beginning
         place = target or Path("runs/studies") / chosen.name
         bench = folder.Bench(out=place, data_root=data_root, cache=cache, tell=_say, crew=together)
         if together.first:
@@ -56,6 +65,9 @@ def study(
             _say(f"finished before, nothing to do; {again}")
         if report:
             _say(f"copied into {report}: {', '.join(folder.publish(place, report))}")
+        if record:
+            for path in recorded.record(place, chosen):
+                _say(f"recorded: {path}")
         _say(f"report: {place / 'report.html'}")
 
 

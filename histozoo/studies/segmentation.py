@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from histozoo.evaluate.encoders import Encoder
@@ -26,6 +27,7 @@ from histozoo.studies.comparing import Asked, decide
 from histozoo.studies.folder import Bench
 from histozoo.studies.named import named
 from histozoo.studies.outcome import Outcome
+from histozoo.studies.recorded import rows
 from histozoo.studies.segmentation_part import (
     BASELINE,
     COLOURS,
@@ -69,7 +71,9 @@ def run(settings: Segmentation, bench: Bench) -> Outcome:
         # Two questions: whether pretraining pays, and whether a net sees more than colours. Neither pays for the other.
         families = [[d for d in drawn if (d[0].second == BASELINE) == side] for side in (True, False)]
         answers[metric] = [a for family in families for a in decide(family)]
-    return outcome(settings, parts, answers, models)
+    told = outcome(settings, parts, answers, models)
+    entries = rows(parts, answers[settings.metrics[0]], settings)
+    return replace(told, facts={**told.facts, "entries": entries})
 
 
 def _starts(encoders: dict[str, Encoder]) -> list[Start]:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from histozoo import durable
 from histozoo.errors import UsageError
 from histozoo.evaluate.resampling import Estimate
-from histozoo.evaluate.result import Result, Subject
 from histozoo.evaluate.segment.curves import Difference, differences, estimate, smallest
 from histozoo.evaluate.segment.study import Scores
 
@@ -62,64 +58,6 @@ def summarise(scores: Scores, *, baseline: str = "random", resamples: int = 10_0
         "differences": found,
         "smallest": least,
     }
-
-
-def write(
-    scores: Scores, out: str | Path, *, baseline: str = "random", resamples: int = 10_000
-) -> dict[str, Any]:
-    """Writes `out` (JSON) and returns what it holds; see `summarise`."""
-    report = summarise(scores, baseline=baseline, resamples=resamples)
-    durable.write_json(out, report)
-    return report
-
-
-def results(scores: Scores, start: str, *, resamples: int = 10_000) -> list[Result]:
-    """Returns what an entry's `results` say of one initialisation beside random weights, at each size.
-
-    The protocol is named `segmentation_<mode>_<groups>`; `seed` is that of the split and the resampling.
-
-    Args:
-        scores: A study with the initialisation `random`.
-        start: Name of the initialisation.
-        resamples: Bootstrap resamples.
-
-    Raises:
-        UsageError: `HZ-I64`, there is no initialisation of this name, or no random one.
-    """
-    from histozoo import __version__
-
-    _known(scores, start)
-    _known(scores, "random")
-    lineages = next(s.lineages for s in scores.starts if s.name == start)
-    return [
-        Result(
-            task=where["test_set"],
-            protocol=f"segmentation_{scores.design.training.mode}_{size}",
-            metric=where["metric"],
-            value=e.value,
-            interval=e.interval,
-            n=e.n,
-            n_groups=e.n_groups,
-            seed=scores.design.split_seed,
-            subject=subject,
-            left_out=scores.lineages[where["test_set"]] not in lineages,
-            fingerprint=scores.fingerprints[where["test_set"]],
-            version=__version__,
-        )
-        for where in _places(scores)
-        for size, subject, e in _subjects(scores, start, where, resamples)
-    ]
-
-
-def _subjects(
-    scores: Scores, start: str, where: dict[str, str], resamples: int
-) -> Iterator[tuple[int, Subject, Estimate]]:
-    groups_N = scores.groups[where["test_set"]]
-    trained, random = (scores.curve(name, **where) for name in (start, "random"))
-    for d in _paired(scores, start, "random", where, resamples):
-        yield d.size, "trained", estimate(trained[d.size], groups_N, resamples=resamples)
-        yield d.size, "random", estimate(random[d.size], groups_N, resamples=resamples)
-        yield d.size, "difference", d.estimate
 
 
 def _places(scores: Scores) -> list[dict[str, str]]:

@@ -1,0 +1,109 @@
+"""What a study of segmentation found of published models, as rows of their entries and cards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from histozoo import __version__, durable, registry
+from histozoo.errors import UsageError
+from histozoo.evaluate.compare import record as entries
+from histozoo.evaluate.result import Result
+from histozoo.evaluate.segment.curves import estimate
+from histozoo.studies.comparing import Answer
+from histozoo.studies.segmentation_part import BASELINE, Part, group_words
+from histozoo.studies.settings import Segmentation
+from histozoo.studies.study_file import Study
+
+KIND = "segmentation"
+
+
+def rows(parts: Sequence[Part], answers: Sequence[Answer], settings: Segmentation) -> dict[str, list[Any]]:
+    """Returns the rows of every model, by the name that it was asked for, as JSON types.
+
+    A row for the net, one for random weights and one for their difference, at each size and on each set whose lineage the net never saw.
+
+    Args:
+        parts: What was measured.
+        answers: By the metric that decides; those from random weights become rows.
+        settings: Of the study.
+    """
+    found: dict[str, list[Any]] = {}
+    source = {label: model for model, label in settings.called.items()}
+    of = {(a.first, a.setting, a.place): a for a in answers if a.second == BASELINE and a.seen is False}
+    for part in parts:
+        for test in part.scores.groups:
+            for size in part.scores.design.sizes:
+                for begin in part.scores.starts:
+                    if answer := of.get((begin.name, part.says(test), group_words(size))):
+                        told = _told(part, test, size, answer, settings)
+                        found.setdefault(source.get(begin.name, begin.name), []).extend(
+                            r.to_json() for r in told
+                        )
+    return found
+
+
+def _told(part: Part, test: str, size: int, answer: Answer, settings: Segmentation) -> Iterator[Result]:
+    scores, words = part.scores, group_words(size).replace(",", "").replace(" ", "_")
+    shared = {
+        "task": test,
+        "protocol": f"{KIND}_{part.mode}_{words}_of_{scores.train_set}",
+        "metric": answer.metric,
+        "n": answer.n,
+        "n_groups": answer.n_groups,
+        "seed": settings.seed,
+        "left_out": True,
+        "fingerprint": scores.fingerprints[test],
+        "version": __version__,
+    }
+    for subject, name in (("trained", answer.first), ("random", BASELINE)):
+        values_SN = part.curve(name, test_set=test, metric=answer.metric)[size]
+        e = estimate(values_SN, scores.groups[test], seed=settings.seed, resamples=settings.resamples)
+        yield Result(**shared, subject=subject, value=e.value, interval=e.interval)  # type: ignore[arg-type]
+    yield Result(
+        **shared,  # type: ignore[arg-type]
+        subject="difference",
+        value=answer.difference,
+        interval=(answer.low, answer.high),
+    )
+
+
+def models(study: Study) -> list[str]:
+    """Returns the published models of a study that rows can be put onto, once their folders are known to be writable.
+
+    Raises:
+        UsageError: `HZ-I75`, the study is of another kind, or holds no published model.
+        ResourceError: `HZ-F42`, a folder cannot be written.
+    """
+    settings = study.settings
+    if not isinstance(settings, Segmentation):
+        raise UsageError(
+            "HZ-I75",
+            f"a study of kind {study.kind} puts nothing onto entries",
+            expected=f"a study of kind {KIND}",
+            kept="nothing was started",
+            next_step="leave out --record; `histozoo evaluate NAME --record` puts the scores of features onto an entry",
+        )
+    published = [m for m in settings.models if m in registry.names()]
+    for name in published or settings.models[:1]:
+        for folder in entries.folders(name):
+            durable.check_folder(folder)
+    return published
+
+
+def record(out: Path, study: Study) -> list[Path]:
+    """Puts what a finished study in `out` found of its published models onto their entries, and returns what was changed.
+
+    Raises:
+        UsageError, IntegrityError: What `compare.record.record` raises.
+    """
+    found: Mapping[str, list[Any]] = json.loads((out / "results.json").read_text(encoding="utf-8"))["entries"]
+    told = {name: [_result(r) for r in found.get(name, ())] for name in models(study)}
+    return [entries.record(name, some) for name, some in told.items() if some]
+
+
+def _result(row: Mapping[str, Any]) -> Result:
+    low, high = row["interval"]
+    return Result(**{**row, "interval": (low, high)})
