@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from histozoo.errors import UsageError
 from histozoo.evaluate.logistic_fit import Floats, Problem
 
-VERSION = 4
+VERSION = 5
 """Raise it when classifiers of the same features come out otherwise: kept predictions of another are made again."""
 
 

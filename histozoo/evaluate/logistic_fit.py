@@ -9,10 +9,10 @@ has arrived, and goes on where it has not.
 
 Half the squared norm of the scaled gradient estimates how far the objective lies above its optimum. A fit has converged where that is at
 most a share of what the weights have gained over chance: a strong penalty leaves all classes nearly equally likely, and the weights still
-tell them apart. Where they leave little to gain it is a share of the objective, thirty times as large. The share is 3e-8 for 10,000
-rows and falls with the square of their number to 1e-12: few rows cost little, and on a small set every guess counts. Curvatures
-across coordinates are left out of the estimate: at C above 1e4 a fit of few rows may end 1e-4 above its optimum. Gains that float64 does
-not see beside the objective, those of C below 1e-8 or so, are left to chance.
+tell them apart. Where they leave less to gain it is a share of the objective, and of no less than 0.01: below it no guess hangs on more.
+The share is 3e-8 for 10,000 rows and falls with the square of their number to 1e-12: few rows cost little, and on a small set every guess
+counts. Curvatures across coordinates are left out of the estimate: at C above 1e4 a fit of few rows may end 2e-4 above its optimum.
+Gains that float64 does not see beside the objective, those of C below 1e-8 or so, are left to chance.
 
 Shapes: N tiles, D features, R rank of the training features, K classes, V vectors.
 """
@@ -31,7 +31,7 @@ from histozoo.errors import UsageError
 Floats = NDArray[np.float64]
 
 _GAP = 3e-8  # share of the gain over chance, for `_MANY` rows
-_OF_OBJECTIVE = 30
+_TOLD_APART = 0.01  # mean loss of classes that are told apart
 _MANY = 10_000
 _LEAST_GAP = 1e-12  # for few
 _UNSEEN = 4e-15  # of the objective: below it float64 tells no height from another
@@ -219,7 +219,7 @@ class Problem:
 
     def _above(self, value: float, slope: Floats, scale: Floats) -> float:
         """Returns how far a point lies above the optimum, as a share of its gain over chance or of its objective."""
-        whole = max(min(_OF_OBJECTIVE * value, self.chance - value), _UNSEEN / self.gap * value, _TINY)
+        whole = max(min(max(value, _TOLD_APART), self.chance - value), _UNSEEN / self.gap * value, _TINY)
         return float(np.square(slope * scale).sum()) / 2 / whole
 
 
