@@ -232,6 +232,9 @@ def test_segmentation_goes_onto_entry_and_card(place: Path, monkeypatch: pytest.
         assert (r["task"], r["metric"], r["left_out"], r["n_groups"]) == ("glas", "dice", True, 7)
         found = [r["value"], *r["interval"]]
         assert found == pytest.approx([float(same[k]) for k in ("value", "low", "high")], abs=2e-6)
+    (out / "results.json").write_text("{}")
+    with pytest.raises(UsageError, match="HZ-I75 there is nothing to record"):
+        recorded.record(out, study)
     text = card.render(entry)
     assert "| glas | segmentation_frozen_1_group_of_glas, dice |" in text
     assert "type: image-segmentation\n      name: segmentation_frozen_1_group_of_glas\n" in text

@@ -13,7 +13,7 @@ from histozoo.evaluate.compare import record as entries
 from histozoo.evaluate.result import Result
 from histozoo.evaluate.segment.curves import estimate
 from histozoo.studies.comparing import Answer
-from histozoo.studies.segmentation_part import BASELINE, Part, group_words
+from histozoo.studies.segmentation_part import BASELINE, Part, group_words, less_is_better
 from histozoo.studies.settings import Segmentation
 from histozoo.studies.study_file import Study
 
@@ -30,18 +30,20 @@ def rows(parts: Sequence[Part], answers: Sequence[Answer], settings: Segmentatio
         answers: By the metric that decides; those from random weights become rows.
         settings: Of the study.
     """
-    found: dict[str, list[Any]] = {}
+    if less_is_better(settings.metrics[0]):
+        return {}  # an entry holds scores
     source = {label: model for model, label in settings.called.items()}
-    of = {(a.first, a.setting, a.place): a for a in answers if a.second == BASELINE and a.seen is False}
-    for part in parts:
-        for test in part.scores.groups:
-            for size in part.scores.design.sizes:
-                for begin in part.scores.starts:
-                    if answer := of.get((begin.name, part.says(test), group_words(size))):
-                        told = _told(part, test, size, answer, settings)
-                        found.setdefault(source.get(begin.name, begin.name), []).extend(
-                            r.to_json() for r in told
-                        )
+    where = {
+        (part.says(test), group_words(size)): (part, test, size)
+        for part in parts
+        for test in part.scores.groups
+        for size in part.scores.design.sizes
+    }
+    found: dict[str, list[Any]] = {}
+    for a in answers:
+        if a.second == BASELINE and a.seen is False:
+            told = _told(*where[a.setting, a.place], a, settings)
+            found.setdefault(source.get(a.first, a.first), []).extend(r.to_json() for r in told)
     return found
 
 
@@ -99,9 +101,11 @@ def record(out: Path, study: Study) -> list[Path]:
     Raises:
         UsageError, IntegrityError: What `compare.record.record` raises.
     """
-    found: Mapping[str, list[Any]] = json.loads((out / "results.json").read_text(encoding="utf-8"))["entries"]
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    found: Mapping[str, list[Any]] = results.get("entries", {})
     told = {name: [_result(r) for r in found.get(name, ())] for name in models(study)}
-    return [entries.record(name, some) for name, some in told.items() if some]
+    clean = {name: some for name, some in told.items() if some}
+    return [entries.record(name, some) for name, some in (clean or told).items()]  # none at all is refused
 
 
 def _result(row: Mapping[str, Any]) -> Result:
