@@ -22,8 +22,8 @@ from histozoo.errors import IntegrityError, UsageError
 from histozoo.experiment import STATED
 from histozoo.recipes import Recipe
 
-SAID = (*STATED, "licence", "source", "origin", "citation", "organ")
-"""Keys of what a card says, in a run's facts, and that decide no weight. Not `stain`, which is a strength of views, too."""
+SAID = ("licence", "source", "origin", "citation", "organ")
+"""What a card says of a set of tiles, and that decides no weight. Not `stain`, which is a strength of views, too."""
 _held: list[TextIO] = []
 
 
@@ -148,7 +148,7 @@ def restate(folder: Path, facts: Mapping[str, Any]) -> None:
     """
     facts = json.loads(json.dumps(facts))
     before = {name: json.loads((folder / name).read_text(encoding="utf-8")) for name in facts}
-    if deciding := [c for name in facts for c in _differences(name, _bare(before[name]), _bare(facts[name]))]:
+    if deciding := [c for name in facts for c in _differences(name, _bare(name, before[name]), _bare(name, facts[name]))]:
         _refuse(folder, deciding, finished=True)
     if changes := [c for name in facts for c in _differences(name, before[name], facts[name])]:
         durable.append_line(folder / "changes.jsonl", json.dumps(changes))
@@ -156,11 +156,16 @@ def restate(folder: Path, facts: Mapping[str, Any]) -> None:
             durable.write_json(folder / name, value)
 
 
-def _bare(value: Any) -> Any:
-    """Returns a JSON value without what is said for the card only."""
-    if isinstance(value, dict):
-        return {k: _bare(v) for k, v in value.items() if k not in SAID}
-    return value
+def _bare(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a file of facts without what is said for the card only. By place: a set of tiles may be called "source", too."""
+    if name != "experiment.json":
+        return _without_said(value)
+    weighs = {k: v for k, v in value.items() if k not in STATED}
+    return weighs | {"unlabelled": _without_said(value.get("unlabelled") or {})}
+
+
+def _without_said(sets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: {k: v for k, v in facts.items() if k not in SAID} for name, facts in sets.items()}
 
 
 def _part(before: Any, now: Any) -> Any:

@@ -260,6 +260,25 @@ def test_f44_a_finished_run_takes_no_change_of_what_decided_its_weights(
     assert changed == {"experiment.json", "changes.jsonl"}  # and the environment is the one that trained it
 
 
+@pytest.mark.parametrize("name", (*experiment.STATED, *run_folder.SAID))
+def test_f44_tiles_called_like_a_line_of_the_card_are_compared_like_all_others(
+    name: str, tmp_path: Path
+) -> None:
+    def facts(tiles: str, licence: str) -> dict[str, Any]:
+        own = {"folder": tiles, "licence": licence}
+        return {
+            "data.json": {name: {"fingerprint": tiles, "licence": licence}},
+            "experiment.json": {"unlabelled": {name: own}},
+        }
+
+    run_folder.record(tmp_path, facts("one", "unknown"), accept_change=False)
+    with pytest.raises(IntegrityError, match="HZ-F44 this run is finished") as caught:
+        run_folder.restate(tmp_path, facts("other", "CC0-1.0"))
+    assert f"data.json.{name}.fingerprint" in str(caught.value.got)
+    run_folder.restate(tmp_path, facts("one", "CC0-1.0"))
+    assert json.loads((tmp_path / "data.json").read_text())[name]["licence"] == "CC0-1.0"
+
+
 def test_f47_the_number_of_loader_processes_changes_no_bit(drawn: Path) -> None:
     digests = {digest(run(drawn, runs=f"with_{n}", workers=n)) for n in (0, 2)}
     assert len(digests) == 1
