@@ -155,7 +155,11 @@ def _labelled_views(e: Experiment) -> Views:
 
 
 def backbone(e: Experiment) -> nn.Module:
-    """Returns the trunk, from random weights, timm's or those of a zoo entry; a transformer of fixed size takes `tile_px`."""
+    """Returns the trunk, from random weights, timm's or those of a zoo entry; a transformer of fixed size takes `tile_px`.
+
+    Raises:
+        ResourceError: `HZ-B14`, `HZ-B15`, timm's weights cannot be had; and what `load` raises.
+    """
     import timm
 
     if not (e.init == "random" or e.init.startswith("timm:")):
@@ -163,7 +167,12 @@ def backbone(e: Experiment) -> nn.Module:
 
         return load(e.init, **_sizes(e)).train()
     name = e.architecture if e.init == "random" else e.init.removeprefix("timm:")
-    trunk: nn.Module = timm.create_model(name, pretrained=e.init != "random", num_classes=0, **_sizes(e))
+    try:
+        trunk: nn.Module = timm.create_model(name, pretrained=e.init != "random", num_classes=0, **_sizes(e))
+    except OSError as error:
+        from histozoo.hub_errors import transport_error
+
+        raise transport_error(e.init, "its weights", error) from error
     return trunk
 
 

@@ -9,6 +9,7 @@ HEAD = ("task", "protocol, metric", "tiles", "groups", "trained", "random weight
 """Columns of `by_task`; the last three hold the value and its 95 % interval."""
 
 Result = Mapping[str, Any]
+_COUNTED = ("balanced_accuracy", "dice")
 _SUBJECTS = ("trained", "random", "difference")
 
 
@@ -30,16 +31,14 @@ def by_task(results: Iterable[Result], *, left_out: bool) -> list[tuple[object, 
 def verdict(results: Sequence[Result], corpus: Iterable[Mapping[str, Any]]) -> str:
     """Returns a sentence per protocol on the tasks left out of training, counted from the differences; empty where there are none.
 
-    Counted by balanced accuracy alone: further metrics of the same predictions are no further evidence.
+    Counted by balanced accuracy, or by Dice of masks, alone: further metrics of the same predictions are no further evidence.
 
     Args:
         results: The entry's results.
         corpus: The entry's corpus, for the lineage of each task.
     """
     differences = [
-        r
-        for r in results
-        if r["left_out"] and r["subject"] == "difference" and r["metric"] == "balanced_accuracy"
+        r for r in results if r["left_out"] and r["subject"] == "difference" and r["metric"] in _COUNTED
     ]
     protocols = list(dict.fromkeys(r["protocol"] for r in differences))
     said = [_verdict([r for r in differences if r["protocol"] == p], corpus) for p in protocols]

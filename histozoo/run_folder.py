@@ -148,7 +148,9 @@ def restate(folder: Path, facts: Mapping[str, Any]) -> None:
     """
     facts = json.loads(json.dumps(facts))
     before = {name: json.loads((folder / name).read_text(encoding="utf-8")) for name in facts}
-    if deciding := [c for name in facts for c in _differences(name, _bare(name, before[name]), _bare(name, facts[name]))]:
+    if deciding := [
+        c for name in facts for c in _differences(name, _bare(name, before[name]), _bare(name, facts[name]))
+    ]:
         _refuse(folder, deciding, finished=True)
     if changes := [c for name in facts for c in _differences(name, before[name], facts[name])]:
         durable.append_line(folder / "changes.jsonl", json.dumps(changes))

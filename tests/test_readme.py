@@ -52,13 +52,14 @@ def test_the_table_of_results_is_that_of_the_entry() -> None:
     from histozoo import registry, result_rows
 
     ours = registry.read_entry(registry.ZOO / f"{SHOWN[1] if SHOWN else ''}.json").ours
-    rows = result_rows.by_task(ours["results"], left_out=True)
+    recipe = [r for r in ours["results"] if r["protocol"] == "feature_extraction"]
+    rows = result_rows.by_task(recipe, left_out=True)
     shown = [line for line in README.splitlines() if re.match(r"\| \w+ \| [\d,]+ \|", line)]
     assert shown == [
         f"| {task} | {n:,} | {groups:,} | {' | '.join(map(str, cells))} |"
         for task, _, n, groups, *cells in rows
     ]
-    assert result_rows.verdict(ours["results"], ours["corpus"]) in README
+    assert result_rows.verdict(recipe, ours["corpus"]) in README
 
 
 def test_every_verb_in_the_readme_exists() -> None:

@@ -13,7 +13,7 @@ import torch
 
 from histozoo import experiment, pretrain, training_data
 from histozoo.assemble import check_recipe, check_start
-from histozoo.errors import IntegrityError, UsageError
+from histozoo.errors import IntegrityError, ResourceError, UsageError
 from histozoo.recipes import RECIPES
 from histozoo.tasks import TASKS
 from tests.fakes.tasks import DRAWN, write_drawn
@@ -115,7 +115,7 @@ def test_weights_that_cannot_be_fetched_leave_no_run_folder(
     monkeypatch.setattr(timm, "create_model", offline)
     write(place, "simclr")
     begin = partial(pretrain.run, place / "e.toml", data_root=place / "data", runs=place / "runs")
-    with pytest.raises(OSError, match="no route to the weights"):
+    with pytest.raises(ResourceError, match="HZ-B14"):
         begin(init="timm:test_resnet")
     assert [path.name for path in (place / "runs").iterdir()] == ["tiles"]  # decoded, for the next start
     assert (begin() / "final" / "DONE.json").exists()
