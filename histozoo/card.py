@@ -180,7 +180,11 @@ def _index_result(r: Mapping[str, Any]) -> dict[str, Any]:
 def _index_task(protocol: str) -> dict[str, str]:
     if protocol.startswith("segmentation_"):
         return {"type": "image-segmentation", "name": protocol}
-    return {"type": "image-classification", "name": f"{protocol} on frozen features"}
+    trained_on = protocol.startswith("finetune_")
+    return {
+        "type": "image-classification",
+        "name": protocol if trained_on else f"{protocol} on frozen features",
+    }
 
 
 def _slug(text: str) -> str:

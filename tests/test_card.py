@@ -158,6 +158,28 @@ def test_the_hub_reads_only_what_these_weights_did_on_tasks_that_they_never_saw(
     )
 
 
+@pytest.mark.parametrize(
+    ("protocol", "kind", "words"),
+    [
+        ("logistic", "image-classification", "logistic on frozen features"),
+        ("finetune_full@10%", "image-classification", "finetune_full@10%"),
+        (
+            "segmentation_finetuned_2_groups_of_a",
+            "image-segmentation",
+            "segmentation_finetuned_2_groups_of_a",
+        ),
+    ],
+)
+def test_the_hub_is_not_told_that_weights_trained_on_were_frozen(
+    raw: dict[str, Any], protocol: str, kind: str, words: str
+) -> None:
+    def change(h: dict[str, Any]) -> None:
+        h["results"] = [{**r, "task": "unseen", "left_out": True, "protocol": protocol} for r in h["results"]]
+
+    (found,) = front_matter(card.render(entry_of(raw, change)))["model-index"]
+    assert {tuple(r["task"].values()) for r in found["results"]} == {(kind, words)}
+
+
 def test_a_result_on_slides_of_the_corpus_under_another_name_is_none_of_these_weights(
     raw: dict[str, Any],
 ) -> None:
