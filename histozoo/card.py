@@ -36,8 +36,8 @@ _NEVER_SEEN = (
     "Measured on these weights, on data of which no lineage was in the corpus, by `histozoo evaluate`. Grouped five-fold cross-validation "
     "over all tiles of the task; protocols that begin with finetune\\_ train the weights on and score the test groups of one split; those "
     "that begin with slides\\_ predict whole groups, and slides stand where the table says tiles; those that begin with segmentation\\_, "
-    "of `histozoo study experiments/studies/segmentation.toml`, train U-Nets with this encoder on so many groups of the named set, several "
-    "seeds, and score pictures of other groups."
+    "of `histozoo study experiments/studies/segmentation.toml`, train U-Nets with this encoder for so many steps on so many groups of the "
+    "named set, several seeds, and score pictures of other groups; intervals of their differences hold the seeds, too."
 )
 _TRAINED_ON = (
     "Measured on these weights. The trunk saw the training groups of these tasks; a probe learned on them too and was scored on groups "

@@ -15,7 +15,7 @@ segmentation, whose nets are too short trained to remember a picture: there the 
 | `slides_topk_attention` `slides_topk_gated` (study) | here    | here     | here  | test_topk.py                                         |
 | segmentation, encoder fine-tuned, frozen (study)    | here    | here     | here  | test_segment_study.py: scoring and colour histogram  |
 | `cuts`                                              |         |          | here  | test_truncate.py                                     |
-| `corruption`                                        |         |          | here  | test_corruptions.py                                  |
+| `corruption`                                        |         |          | here  | test_corruptions.py, test_looks.py                   |
 | `robustness_index`                                  |         |          | here  | test_robustness.py: 1, 0 and the index of chance     |
 | `cka`, has no labels                                |         |          | here  | test_cka.py: 1 with itself, 0 of unrelated features  |
 | `invariance`, has no labels                         |         |          | here  | test_looks.py, test_robustness.py                    |

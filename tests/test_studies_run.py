@@ -209,6 +209,9 @@ def test_segmentation_goes_onto_entry_and_card(place: Path, monkeypatch: pytest.
     monkeypatch.setenv("HISTOZOO_ZOO", str(zoo))
     before = json.loads((zoo / f"{NAME}.json").read_text())["histozoo"]["results"]
     study = read(STUDIES / "segmentation.toml", preset="small", changed=SEGMENTATION)
+    with pytest.raises(UsageError, match="HZ-I75 a study with other settings is not recorded: sizes, away"):
+        recorded.models(study)
+    study = dataclasses.replace(study, changed={})
     assert recorded.models(study) == [NAME]
     out = measure(place, "segmentation", SEGMENTATION)
     assert recorded.record(out, study) == recorded.record(out, study) == [zoo / f"{NAME}.json"]
@@ -218,7 +221,10 @@ def test_segmentation_goes_onto_entry_and_card(place: Path, monkeypatch: pytest.
         new
     )  # the second time in the place of the first
     of = {(r["protocol"], r["subject"]): r for r in new}
-    protocols = {"segmentation_frozen_1_group_of_glas", "segmentation_frozen_2_groups_of_glas"}
+    protocols = {
+        "segmentation_frozen_1_steps_1_group_of_glas",
+        "segmentation_frozen_1_steps_2_groups_of_glas",
+    }
     assert set(of) == set(itertools.product(protocols, ("trained", "random", "difference")))
     told = {
         (r["model"], r["minus"], r["task"]): r
@@ -226,7 +232,9 @@ def test_segmentation_goes_onto_entry_and_card(place: Path, monkeypatch: pytest.
         if r["metric"] == "dice" and r["model"] in (NAME, BASELINE) and r["minus"] in ("", BASELINE)
     }
     for (protocol, subject), r in of.items():
-        size = protocol.removeprefix("segmentation_frozen_").removesuffix("_of_glas").replace("_", " ")
+        size = (
+            protocol.removeprefix("segmentation_frozen_1_steps_").removesuffix("_of_glas").replace("_", " ")
+        )
         pair = {"trained": (NAME, ""), "random": (BASELINE, ""), "difference": (NAME, BASELINE)}[subject]
         same = told[*pair, size if pair[1] else f"glas, {size} of glas"]
         assert (r["task"], r["metric"], r["left_out"], r["n_groups"]) == ("glas", "dice", True, 7)
@@ -236,14 +244,18 @@ def test_segmentation_goes_onto_entry_and_card(place: Path, monkeypatch: pytest.
     with pytest.raises(UsageError, match="HZ-I75 there is nothing to record"):
         recorded.record(out, study)
     text = card.render(entry)
-    assert "| glas | segmentation_frozen_1_group_of_glas, dice |" in text
-    assert "type: image-segmentation\n      name: segmentation_frozen_1_group_of_glas\n" in text
+    assert "| glas | segmentation_frozen_1_steps_1_group_of_glas, dice |" in text
+    assert "type: image-segmentation\n      name: segmentation_frozen_1_steps_1_group_of_glas\n" in text
 
 
 def test_i75_only_segmentation_of_published_models_is_recorded() -> None:
     with pytest.raises(UsageError, match="HZ-I75 a study of kind multitask puts nothing onto entries"):
         recorded.models(read(STUDIES / "multitask.toml", preset="small"))
     changed = {"models": ["random:resnet18"]}
+    study = read(STUDIES / "segmentation.toml", preset="small")
+    distance = dataclasses.replace(study.settings, metrics=("object_hausdorff",))  # type: ignore[type-var]
+    with pytest.raises(UsageError, match="HZ-I75 object_hausdorff is no score"):
+        recorded.models(dataclasses.replace(study, settings=distance))
     with pytest.raises(UsageError, match="HZ-I75 there is no entry to record this on"):
         recorded.models(read(STUDIES / "segmentation.toml", preset="small", changed=changed))
 

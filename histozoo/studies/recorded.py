@@ -51,7 +51,8 @@ def _told(part: Part, test: str, size: int, answer: Answer, settings: Segmentati
     scores, words = part.scores, group_words(size).replace(",", "").replace(" ", "_")
     shared = {
         "task": test,
-        "protocol": f"{KIND}_{part.mode}_{words}_of_{scores.train_set}",
+        # With the budget: a study of another one takes no place of this one's rows.
+        "protocol": f"{KIND}_{part.mode}_{settings.steps}_steps_{words}_of_{scores.train_set}",
         "metric": answer.metric,
         "n": answer.n,
         "n_groups": answer.n_groups,
@@ -76,23 +77,36 @@ def models(study: Study) -> list[str]:
     """Returns the published models of a study that rows can be put onto, once their folders are known to be writable.
 
     Raises:
-        UsageError: `HZ-I75`, the study is of another kind, or holds no published model.
+        UsageError: `HZ-I75`, the study is of another kind or changed, decides by a distance, or holds no published model.
         ResourceError: `HZ-F42`, a folder cannot be written.
     """
     settings = study.settings
     if not isinstance(settings, Segmentation):
-        raise UsageError(
-            "HZ-I75",
-            f"a study of kind {study.kind} puts nothing onto entries",
-            expected=f"a study of kind {KIND}",
-            kept="nothing was started",
-            next_step="leave out --record; `histozoo evaluate NAME --record` puts the scores of features onto an entry",
+        step = (
+            "leave out --record; `histozoo evaluate NAME --record` puts the scores of features onto an entry"
         )
+        raise _unfit(
+            f"a study of kind {study.kind} puts nothing onto entries", f"a study of kind {KIND}", step
+        )
+    if changed := [key for key in study.changed if key != "models"]:
+        step = "leave out --record, or --set; what a preset says can be asked for again"
+        raise _unfit(
+            f"a study with other settings is not recorded: {', '.join(changed)}",
+            "a preset as it stands",
+            step,
+        )
+    if less_is_better(settings.metrics[0]):
+        step = "leave out --record, or let another metric decide"
+        raise _unfit(f"{settings.metrics[0]} is no score", "a metric of at most 1 in the first place", step)
     published = [m for m in settings.models if m in registry.names()]
     for name in published or settings.models[:1]:
         for folder in entries.folders(name):
             durable.check_folder(folder)
     return published
+
+
+def _unfit(what: str, expected: str, step: str) -> UsageError:
+    return UsageError("HZ-I75", what, expected=expected, kept="nothing was started", next_step=step)
 
 
 def record(out: Path, study: Study) -> list[Path]:
