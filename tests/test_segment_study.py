@@ -154,6 +154,12 @@ def test_a_cell_that_was_changed_and_a_study_that_is_another_are_refused(
             ),
         ),
         (
+            "HZ-U43 the windows do not cover",
+            lambda: study.run(
+                starts("a"), HOME, out="never", design=dataclasses.replace(DESIGN, stride=1000)
+            ),
+        ),
+        (
             "HZ-I63",
             lambda: study.run(
                 starts("a"), HOME, out="never", design=dataclasses.replace(DESIGN, sizes=(1, 9))

@@ -25,6 +25,14 @@ Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 Separation = Literal["components", "watershed"]
 
 
+def check(px: int, stride: int) -> None:
+    """Refuses windows that leave gaps between them: `HZ-U43`."""
+    if not 1 <= stride <= px:
+        raise UsageError(
+            "HZ-U43", "the windows do not cover the picture", expected=f"a stride of 1 to {px}", got=stride
+        )
+
+
 def whole(
     image: NDArray[np.uint8], predict: Predict, *, px: int, stride: int, batch: int = 8
 ) -> NDArray[np.float32]:
@@ -43,10 +51,7 @@ def whole(
     Raises:
         UsageError: `HZ-U43`, a stride that leaves gaps.
     """
-    if not 1 <= stride <= px:
-        raise UsageError(
-            "HZ-U43", "the windows do not cover the picture", expected=f"a stride of 1 to {px}", got=stride
-        )
+    check(px, stride)
     height, width = image.shape[:2]
     image = mirrored(image, px)
     corners = [

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from histozoo import durable, run_folder
 from histozoo.errors import UsageError
 from histozoo.evaluate.resampling import Floats, apart
+from histozoo.evaluate.segment import inference
 from histozoo.evaluate.segment.cell import Cell, CellScores, Design, scores_by
 from histozoo.evaluate.segment.colours import Colours
 from histozoo.evaluate.segment.metrics import METRICS
@@ -177,6 +178,8 @@ def _check(
             expected=f"some of {', '.join(METRICS)}",
             got=", ".join(unknown),
         )
+    if design.stride:
+        inference.check(design.training.px, design.stride)
     architectures = sorted({s.architecture for s in starts if isinstance(s, Start)})
     if len(architectures) > 1:
         raise UsageError(
