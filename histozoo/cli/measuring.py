@@ -193,8 +193,9 @@ def _side_by_side(
 ) -> None:
     from histozoo import devices
     from histozoo.evaluate.compare import run
-    from histozoo.evaluate.compare.plan import Plan, columns
+    from histozoo.evaluate.compare.plan import Plan, check_names, columns
 
+    check_names(plan["tasks"], plan["protocols"], plan["data_root"])
     chosen = Plan(columns=columns(names), device=str(devices.choose(device)), **plan)
     command = shlex.join(["histozoo", *sys.argv[1:]])
     tables = run.run(chosen, resamples=resamples, command=command, record=record, say=_say)

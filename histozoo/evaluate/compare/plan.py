@@ -142,7 +142,6 @@ def check(plan: Plan) -> None:
             and seeds of a fine-tuning that is not asked for; `HZ-U30` no such task; `HZ-U37` a task's folder is not there.
     """
     from histozoo.evaluate.finetune.settings import PRESETS
-    from histozoo.tasks import task
 
     for what, given in (("task", plan.tasks), ("protocol", plan.protocols), ("seed", plan.seeds)):
         if not given:
@@ -150,8 +149,7 @@ def check(plan: Plan) -> None:
             raise UsageError(
                 "HZ-I75", f"no {what} is given", expected="one or more", got="none", next_step=step
             )
-    for protocol in plan.protocols:
-        named("protocol", protocol, protocol_names())
+    check_names(plan.tasks, plan.protocols, plan.data_root)
     named("preset", plan.preset, PRESETS)
     for fraction in plan.fractions:
         if not 0 < fraction <= 1:
@@ -165,8 +163,20 @@ def check(plan: Plan) -> None:
     _repeats(plan)
     _networks(plan)
     _looks(plan)
-    for name in plan.tasks:
-        task(name).require(plan.data_root)
+
+
+def check_names(tasks: Iterable[str], protocols: Iterable[str], data_root: str | Path | None) -> None:
+    """Refuses protocols and tasks that are not there, which takes no model: one may have to be fetched first.
+
+    Raises:
+        UsageError: `HZ-I75` no such protocol; `HZ-U30` no such task; `HZ-U37` a task's folder is not there.
+    """
+    from histozoo.tasks import task
+
+    for protocol in protocols:
+        named("protocol", protocol, protocol_names())
+    for name in tasks:
+        task(name).require(data_root)
 
 
 def _repeats(plan: Plan) -> None:
