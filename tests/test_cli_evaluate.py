@@ -218,7 +218,11 @@ def test_seeds_and_shares_of_a_fine_tuning(house: Path, made: Path, monkeypatch:
         ([NAME, "--record"], "HZ-I75", "--task NAME"),
         ([NAME, "--seed", "1"], "HZ-I75", "--task NAME"),
         ([NAME, "--task", "drawn_enw"], "HZ-U30", "drawn_new"),
-        (["timm:resnet18.a1_in1k", "--task", "drawn_enw"], "HZ-U30", "drawn_new"),  # before weights are fetched
+        (
+            ["timm:resnet18.a1_in1k", "--task", "drawn_enw"],
+            "HZ-U30",
+            "drawn_new",
+        ),  # before weights are fetched
         ([NAME, "--task", "drawn_new", "--protocol", "kn"], "HZ-I75", "did you mean knn?"),
         ([NAME, "--task", "drawn_new", "--protocol", "kn"], "HZ-I75", "finetune_lora"),
         (["test_resnet.multitask_tinny", "--task", "drawn_new"], "HZ-C19", NAME),
