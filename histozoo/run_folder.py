@@ -152,10 +152,7 @@ def restate(folder: Path, facts: Mapping[str, Any]) -> None:
         c for name in facts for c in _differences(name, _bare(name, before[name]), _bare(name, facts[name]))
     ]:
         _refuse(folder, deciding, finished=True)
-    if changes := [c for name in facts for c in _differences(name, before[name], facts[name])]:
-        durable.append_line(folder / "changes.jsonl", json.dumps(changes))
-        for name, value in facts.items():
-            durable.write_json(folder / name, value)
+    record(folder, facts, accept_change=True)
 
 
 def _bare(name: str, value: Mapping[str, Any]) -> dict[str, Any]:

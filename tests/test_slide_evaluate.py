@@ -109,6 +109,17 @@ def written(folder: Path, *, signal: float, slides: int = 20, seed: int = 0) -> 
     return folder
 
 
+def by_mean(folder: Path, *sources: Path, seed: int = 0) -> SlidePlan:
+    """Compares feature files in `folder` by mean pooling."""
+    return SlidePlan(
+        sources=[str(source) for source in sources],
+        table=folder / "biopsies.csv",
+        protocols=["slides_mean"],
+        seeds=[seed],
+        out=folder / "out",
+    )
+
+
 def test_feature_files_stand_side_by_side(tmp_path: Path) -> None:
     good, blind = written(tmp_path / "good", signal=4.0), written(tmp_path / "blind", signal=0.0)
     arguments = [
@@ -146,13 +157,7 @@ def test_feature_files_stand_side_by_side(tmp_path: Path) -> None:
 
 def test_the_numbers_are_those_of_the_protocol(tmp_path: Path) -> None:
     source = written(tmp_path / "one", signal=0.6)
-    plan = SlidePlan(
-        sources=[str(source)],
-        table=tmp_path / "biopsies.csv",
-        protocols=["slides_mean"],
-        seeds=[3],
-        out=tmp_path / "out",
-    )
+    plan = by_mean(tmp_path, source, seed=3)
     slide_files.run(plan, resamples=200)
     bags = slide_files._bags(plan)[str(source)]
     direct = predict(bags, pooling="mean", seed=3, fold_seed=3)
@@ -197,14 +202,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, change: dict[str, An
 
 
 def test_i65_too_few_resamples_are_refused_before_anything_is_fitted(tmp_path: Path) -> None:
-    sources = [str(written(tmp_path / name, signal=1.0)) for name in ("one", "two")]
-    plan = SlidePlan(
-        sources=sources,
-        table=tmp_path / "biopsies.csv",
-        protocols=["slides_mean"],
-        seeds=[0],
-        out=tmp_path / "out",
-    )
+    plan = by_mean(tmp_path, *(written(tmp_path / name, signal=1.0) for name in ("one", "two")))
     with pytest.raises(UsageError, match="HZ-I65 too few resamples"):
         slide_files.run(plan, resamples=38)
     assert not (tmp_path / "out").exists()
@@ -212,13 +210,7 @@ def test_i65_too_few_resamples_are_refused_before_anything_is_fitted(tmp_path: P
 
 def test_i63_one_slide_only_is_refused(tmp_path: Path) -> None:
     source = written(tmp_path / "one", signal=1.0, slides=1)
-    plan = SlidePlan(
-        sources=[str(source)],
-        table=tmp_path / "biopsies.csv",
-        protocols=["slides_mean"],
-        seeds=[0],
-        out=tmp_path / "out",
-    )
+    plan = by_mean(tmp_path, source)
     with pytest.raises(UsageError, match="HZ-I63 one slide cannot be both learnt from and scored"):
         slide_files.run(plan, resamples=200)
 

@@ -212,9 +212,10 @@ def test_segmentation_goes_onto_entry_and_card(place: Path, monkeypatch: pytest.
     with pytest.raises(UsageError, match="HZ-I75 a study with other settings is not recorded: sizes, away"):
         recorded.models(study)
     study = dataclasses.replace(study, changed={})
-    assert recorded.models(study) == [NAME]
+    names = recorded.models(study)
+    assert names == [NAME]
     out = measure(place, "segmentation", SEGMENTATION)
-    assert recorded.record(out, study) == recorded.record(out, study) == [zoo / f"{NAME}.json"]
+    assert recorded.record(out, names) == recorded.record(out, names) == [zoo / f"{NAME}.json"]
     entry = registry.read_entry(zoo / f"{NAME}.json")
     new = [r for r in entry.raw["histozoo"]["results"] if r not in before]
     assert len(entry.raw["histozoo"]["results"]) == len(before) + len(
@@ -242,7 +243,7 @@ def test_segmentation_goes_onto_entry_and_card(place: Path, monkeypatch: pytest.
         assert found == pytest.approx([float(same[k]) for k in ("value", "low", "high")], abs=2e-6)
     (out / "results.json").write_text("{}")
     with pytest.raises(UsageError, match="HZ-I75 there is nothing to record"):
-        recorded.record(out, study)
+        recorded.record(out, names)
     text = card.render(entry)
     assert "| glas | segmentation_frozen_1_steps_1_group_of_glas, dice |" in text
     assert "type: image-segmentation\n      name: segmentation_frozen_1_steps_1_group_of_glas\n" in text

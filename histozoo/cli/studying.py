@@ -51,8 +51,7 @@ def study(
         file = named  # in a clone, `study ladder` is enough
     with crew.joined() as together:
         chosen = read(file, preset=preset, changed=overrides(settings or ()))
-        if record:
-            recorded.models(chosen)  # what is written at the end is tried at the beginning
+        published = recorded.models(chosen) if record else []  # what cannot be recorded is refused first
         place = target or Path("runs/studies") / chosen.name
         bench = folder.Bench(out=place, data_root=data_root, cache=cache, tell=_say, crew=together)
         if together.first:
@@ -65,8 +64,8 @@ def study(
             _say(f"finished before, nothing to do; {again}")
         if report:
             _say(f"copied into {report}: {', '.join(folder.publish(place, report))}")
-        if record:
-            for path in recorded.record(place, chosen):
+        if published:
+            for path in recorded.record(place, published):
                 _say(f"recorded: {path}")
         _say(f"report: {place / 'report.html'}")
 

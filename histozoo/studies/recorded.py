@@ -11,7 +11,6 @@ from histozoo import __version__, durable, registry
 from histozoo.errors import UsageError
 from histozoo.evaluate.compare import record as entries
 from histozoo.evaluate.result import Result
-from histozoo.evaluate.segment.curves import estimate
 from histozoo.studies.comparing import Answer
 from histozoo.studies.segmentation_part import BASELINE, Part, group_words, less_is_better
 from histozoo.studies.settings import Segmentation
@@ -62,8 +61,7 @@ def _told(part: Part, test: str, size: int, answer: Answer, settings: Segmentati
         "version": __version__,
     }
     for subject, name in (("trained", answer.first), ("random", BASELINE)):
-        values_SN = part.curve(name, test_set=test, metric=answer.metric)[size]
-        e = estimate(values_SN, scores.groups[test], seed=settings.seed, resamples=settings.resamples)
+        e = part.estimates(name, test_set=test, metric=answer.metric, settings=settings)[size]
         yield Result(**shared, subject=subject, value=e.value, interval=e.interval)  # type: ignore[arg-type]
     yield Result(
         **shared,  # type: ignore[arg-type]
@@ -109,15 +107,19 @@ def _unfit(what: str, expected: str, step: str) -> UsageError:
     return UsageError("HZ-I75", what, expected=expected, kept="nothing was started", next_step=step)
 
 
-def record(out: Path, study: Study) -> list[Path]:
-    """Puts what a finished study in `out` found of its published models onto their entries, and returns what was changed.
+def record(out: Path, names: Sequence[str]) -> list[Path]:
+    """Puts what a finished study in `out` found of published models onto their entries, and returns what was changed.
+
+    Args:
+        out: The study's folder.
+        names: From `models`.
 
     Raises:
         UsageError, IntegrityError: What `compare.record.record` raises.
     """
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     found: Mapping[str, list[Any]] = results.get("entries", {})
-    told = {name: [_result(r) for r in found.get(name, ())] for name in models(study)}
+    told = {name: [_result(r) for r in found.get(name, ())] for name in names}
     clean = {name: some for name, some in told.items() if some}
     return [entries.record(name, some) for name, some in (clean or told).items()]  # none at all is refused
 

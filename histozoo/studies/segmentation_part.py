@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from histozoo.evaluate import histogram
-from histozoo.evaluate.resampling import Floats
+from histozoo.evaluate.resampling import Estimate, Floats
+from histozoo.evaluate.segment.curves import estimate
 from histozoo.evaluate.segment.study import Scores
+from histozoo.studies.settings import Segmentation
 
 BASELINE = "random"
 """An encoder with random weights."""
@@ -56,6 +58,16 @@ class Part:
         return (self.colours if name == COLOURS else self.scores).curve(
             name, test_set=test_set, metric=metric
         )
+
+    def estimates(
+        self, name: str, *, test_set: str, metric: str, settings: Segmentation
+    ) -> dict[int, Estimate]:
+        """Returns size -> value with its interval over groups, of what `curve` gives."""
+        groups_N = self.scores.groups[test_set]
+        return {
+            size: estimate(values_SN, groups_N, seed=settings.seed, resamples=settings.resamples)
+            for size, values_SN in self.curve(name, test_set=test_set, metric=metric).items()
+        }
 
 
 def group_words(size: int) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from histozoo.evaluate.resampling import Estimate
-from histozoo.evaluate.segment.curves import estimate, of_groups
+from histozoo.evaluate.segment.curves import of_groups
 from histozoo.evaluate.segment.pictures import SETS
 from histozoo.evaluate.segment.report import summarise
 from histozoo.studies.comparing import Answer, frail
@@ -92,22 +92,15 @@ def _values(
                     "seen": SEEN[seen],
                 }
                 for metric in settings.metrics:
-                    for size, e in _estimates(part, name, test, metric, settings).items():
+                    for size, e in part.estimates(
+                        name, test_set=test, metric=metric, settings=settings
+                    ).items():
                         where = f"{test}, {group_words(size)} of {part.scores.train_set}"
                         yield {**same, "task": where, "metric": metric, **_ends(e)}
 
 
 def _ends(e: Estimate) -> dict[str, Any]:
     return {name: getattr(e, name) for name in ("value", "low", "high", "n", "n_groups")}
-
-
-def _estimates(part: Part, name: str, test: str, metric: str, settings: Segmentation) -> dict[int, Estimate]:
-    """Returns size -> value with its interval over groups."""
-    groups_N = part.scores.groups[test]
-    return {
-        size: estimate(values_SN, groups_N, seed=settings.seed, resamples=settings.resamples)
-        for size, values_SN in part.curve(name, test_set=test, metric=metric).items()
-    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +130,10 @@ def _section(
     metrics = (metric, *(m for m in _BESIDE[SETS[test].objects] if m in settings.metrics and m != metric))
     nets = [(p, name) for p in parts for name in (*names, BASELINE)]
     lines = [
-        _Line(label=p.label(name), by={m: _estimates(p, name, test, m, settings) for m in metrics})
+        _Line(
+            label=p.label(name),
+            by={m: p.estimates(name, test_set=test, metric=m, settings=settings) for m in metrics},
+        )
         for p, name in (*nets, (parts[0], COLOURS), (parts[0], FLOOR))
     ]
     said = [p.says(test) for p in parts]
